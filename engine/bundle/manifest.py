@@ -1,0 +1,128 @@
+"""`manifest.json`: what a bundle is, said once and checked by pydantic in both directions.
+
+The export writes a `Manifest`, the store reads one. Everything the runtime needs to know about the
+graphs (shapes, token ids, image windows, calibration) is here, so no code guesses from a graph.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ..prepare import ImageSpec, Window
+from ..template import ATTRIBUTES, LEVELS
+
+FORMAT_VERSION: Final = 1
+MANIFEST_NAME: Final = "manifest.json"
+ENCODER, DECODER, TOKENIZER = "encoder.onnx", "decoder.onnx", "tokenizer.json"
+
+Count = Annotated[int, Field(ge=1)]
+TokenId = Annotated[int, Field(ge=0)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Part(BaseModel):
+    """Frozen, no unknown keys, no NaN and no silent conversion of types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+
+
+class WindowPart(_Part):
+    """One channel's display window in HU."""
+
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"window low {self.low:g} is not below high {self.high:g}")
+        return self
+
+
+class ImagePart(_Part):
+    """Square side in pixels, and one channel per window."""
+
+    size: Annotated[int, Field(ge=1, le=4096)]
+    windows: Annotated[list[WindowPart], Field(min_length=1)]
+
+    def spec(self) -> ImageSpec:
+        """The same facts as `engine.prepare` takes them."""
+        windows = tuple(Window(low=window.low, high=window.high) for window in self.windows)
+        return ImageSpec(size=self.size, windows=windows)
+
+
+class DecoderPart(_Part):
+    """Shapes of the decoder graph: `max_length` is L_max of its cache, `source_length` is S."""
+
+    layers: Count
+    heads: Count
+    head_dim: Count
+    max_length: Count
+    source_length: Count
+    vocab_size: Count
+
+
+class TokensPart(_Part):
+    """Token ids the decoding needs: the prompt (BOS …), the end, the level words bad … excellent."""
+
+    prompt: Annotated[list[TokenId], Field(min_length=1)]
+    end: TokenId
+    levels: Annotated[list[TokenId], Field(min_length=len(LEVELS), max_length=len(LEVELS))]
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if len({*self.levels, self.end}) != len(LEVELS) + 1:
+            raise ValueError("the level ids and the end id must all differ")
+        return self
+
+
+class CalibrationPart(_Part):
+    """score = clip(intercept + slope * expected level, 0, 4), fitted on held-out data."""
+
+    slope: float
+    intercept: float
+
+
+class FilePart(_Part):
+    """SHA-256 and size of one file of the bundle."""
+
+    sha256: Sha256
+    bytes: Annotated[int, Field(ge=0)]
+
+
+class Manifest(_Part):
+    """Everything a bundle says about itself."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+    name: Annotated[str, Field(min_length=1)]
+    version: Annotated[str, Field(min_length=1)]
+    family: str
+    precision: Literal["fp32", "fp16", "int8"]
+    opset: Count
+    image: ImagePart
+    decoder: DecoderPart
+    tokens: TokensPart
+    template: Literal["ct-iqa-1"] = "ct-iqa-1"
+    calibration: dict[str, CalibrationPart]
+    files: dict[str, FilePart]
+    source_sha256: str
+    licence: str
+    data: str
+    score_origin: Literal["simulated readers", "human readers"]
+    parity: dict[str, float]
+    metrics: dict[str, float]
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if missing := sorted({ENCODER, DECODER, TOKENIZER} - self.files.keys()):
+            raise ValueError(f"files lacks {', '.join(missing)}")
+        if self.calibration.keys() != set(ATTRIBUTES):
+            raise ValueError(f"calibration must name exactly {', '.join(ATTRIBUTES)}")
+        ids = [*self.tokens.prompt, self.tokens.end, *self.tokens.levels]
+        if max(ids) >= self.decoder.vocab_size:
+            raise ValueError("a token id lies outside the vocabulary")
+        if len(self.tokens.prompt) >= self.decoder.max_length:
+            raise ValueError("the prompt fills the decoder's whole cache")
+        return self

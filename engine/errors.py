@@ -1,0 +1,108 @@
+"""Every error the engine raises on purpose, one tree, each also the fitting builtin.
+
+IqaError
+├── InputError (ValueError)              the pixels handed over cannot be assessed
+│   ├── ShapeError                       wrong rank, empty, too small, too large
+│   ├── NonFiniteError                   NaN or infinity
+│   ├── NotHounsfieldError               numbers that cannot be CT in Hounsfield units
+│   └── NoAnatomyError                   constant, or nothing but air
+├── ImageFileError (ValueError)          a file that does not give a CT slice
+│   ├── NotCtError                       another modality, a localizer, a dose page
+│   ├── NoPixelsError                    no pixel data, or pixel data that ends early
+│   ├── UnsupportedEncodingError         transfer syntax or encoding without true HU values
+│   └── UnreadableFileError              missing, truncated or not an image file
+├── TemplateError (ValueError)           text that does not follow the template
+├── BundleError (ValueError)             a bundle that must not be loaded
+│   ├── BundleNotFoundError              no folder, or no manifest in it
+│   ├── BundleCorruptError               a file is missing or its SHA-256 differs
+│   ├── BundlePathError                  a path that leaves the bundle folder
+│   └── BundleVersionError               a manifest version this engine does not read
+├── BackendError (RuntimeError)          a graph could not be opened or run
+│   └── BackendUnavailableError          the device or package that was asked for is not there
+├── EngineClosedError (RuntimeError)     the engine was used after `close()`
+└── MissingExtraError (ImportError)      an optional package is not installed
+"""
+
+
+class IqaError(Exception):
+    """Base class of every error raised on purpose by this package."""
+
+
+class InputError(IqaError, ValueError):
+    """The array handed over cannot be assessed."""
+
+
+class ShapeError(InputError):
+    """The array has the wrong rank or an unusable size."""
+
+
+class NonFiniteError(InputError):
+    """The array holds NaN or infinity."""
+
+
+class NotHounsfieldError(InputError):
+    """The values cannot be CT numbers in Hounsfield units."""
+
+
+class NoAnatomyError(InputError):
+    """The slice is constant or holds nothing but air."""
+
+
+class ImageFileError(IqaError, ValueError):
+    """A file does not give a CT slice in Hounsfield units."""
+
+
+class NotCtError(ImageFileError):
+    """The file is not a CT slice: another modality, a localizer, a dose page."""
+
+
+class NoPixelsError(ImageFileError):
+    """The file holds no pixel data, or less than its header promises."""
+
+
+class UnsupportedEncodingError(ImageFileError):
+    """The transfer syntax or encoding cannot give true HU values here."""
+
+
+class UnreadableFileError(ImageFileError):
+    """The file is missing, truncated or of no known format."""
+
+
+class TemplateError(IqaError, ValueError):
+    """A text does not follow the caption template, or a level is unknown."""
+
+
+class BundleError(IqaError, ValueError):
+    """A bundle must not be loaded."""
+
+
+class BundleNotFoundError(BundleError):
+    """There is no bundle at the given path."""
+
+
+class BundleCorruptError(BundleError):
+    """A file of the bundle is missing, changed or malformed."""
+
+
+class BundlePathError(BundleError):
+    """The manifest names a path outside the bundle folder."""
+
+
+class BundleVersionError(BundleError):
+    """The manifest's version is not one this engine reads."""
+
+
+class BackendError(IqaError, RuntimeError):
+    """A graph could not be opened or run."""
+
+
+class BackendUnavailableError(BackendError):
+    """The requested device, provider or package is not there; nothing else was used instead."""
+
+
+class EngineClosedError(IqaError, RuntimeError):
+    """The engine was used after it was closed."""
+
+
+class MissingExtraError(IqaError, ImportError):
+    """An optional package is not installed; the message names the extra that brings it."""

@@ -1,0 +1,133 @@
+"""HU array -> pixels for the encoder: checks, padding, resampling, windows, normalisation.
+
+One piece of code for training and for the runtime, so that both see the same pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from .errors import NoAnatomyError, NonFiniteError, NotHounsfieldError, ShapeError
+
+AIR_HU = -1024.0
+MIN_SIDE, MAX_SIDE = 64, 4096
+_SOFT_TISSUE_HU = (-200.0, 300.0)
+_MIN_SOFT_TISSUE = 0.003
+_DENSE_HU, _MAX_DENSE = 600.0, 0.4
+_FAT_HU = -50.0
+_MAX_ABS_HU = 32768.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A display window in HU: everything at or below `low` is -1, at or above `high` is 1."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSpec:
+    """How a slice becomes pixels: square side, and one channel per window."""
+
+    size: int
+    windows: tuple[Window, ...]
+
+
+def check_slice(hu: NDArray[np.generic]) -> NDArray[np.float32]:
+    """One slice as float32 HU, or the typed error that names what is wrong with it.
+
+    Args:
+        hu: (H, W), integer or float, Hounsfield units.
+
+    Raises:
+        ShapeError, NonFiniteError, NotHounsfieldError, NoAnatomyError.
+    """
+    if hu.ndim != 2:
+        raise ShapeError(f"a slice is (H, W); got shape {hu.shape}")
+    if min(hu.shape) < MIN_SIDE or max(hu.shape) > MAX_SIDE:
+        raise ShapeError(
+            f"a slice has {MIN_SIDE} to {MAX_SIDE} pixels a side; got {hu.shape[0]} x {hu.shape[1]}"
+        )
+    if hu.dtype.kind not in "iuf":
+        raise NotHounsfieldError(
+            f"a slice holds integers or floats in HU; got dtype {hu.dtype}. Convert it first"
+        )
+    values = hu.astype(np.float32, copy=False)
+    if not np.isfinite(values).all():
+        count = int(values.size - np.isfinite(values).sum())
+        raise NonFiniteError(f"{count} pixels are NaN or infinite; replace them, e.g. by air (-1024)")
+    low, high = float(values.min()), float(values.max())
+    if low == high:
+        raise NoAnatomyError(f"every pixel is {low:g}: there is nothing to assess")
+    _check_hounsfield(values, low, high)
+    soft = np.count_nonzero((values > _SOFT_TISSUE_HU[0]) & (values < _SOFT_TISSUE_HU[1]))
+    if soft < _MIN_SOFT_TISSUE * values.size:
+        raise NoAnatomyError("less than 0.3 % of the slice is soft tissue: no anatomy to assess")
+    return values
+
+
+def _check_hounsfield(values: NDArray[np.float32], low: float, high: float) -> None:
+    """Refuse value ranges that no CT slice in HU has."""
+    if max(abs(low), abs(high)) > _MAX_ABS_HU:
+        raise NotHounsfieldError(f"values from {low:g} to {high:g} are far outside the HU range")
+    if low > _FAT_HU:
+        raise NotHounsfieldError(
+            f"the lowest value is {low:g}: a CT slice in HU holds fat or air (below {_FAT_HU:g}). "
+            "Stored pixel values need their rescale slope and intercept; pictures are not CT"
+        )
+    dense = np.count_nonzero(values > _DENSE_HU) / values.size
+    if dense > _MAX_DENSE:
+        raise NotHounsfieldError(
+            f"{dense:.0%} of the pixels are denser than bone ({_DENSE_HU:g} HU): "
+            "apply the rescale slope and intercept first"
+        )
+
+
+def resample(hu: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """Pad to a square with air, centred, and resample to (size, size) HU.
+
+    A slice that has the size already is passed through untouched, so its noise texture survives.
+    """
+    height, width = hu.shape
+    if height != width:
+        side = max(height, width)
+        top, left = (side - height) // 2, (side - width) // 2
+        square = np.full((side, side), AIR_HU, np.float32)
+        square[top : top + height, left : left + width] = hu
+        hu = square
+    if hu.shape[0] == size:
+        return hu
+    image = Image.fromarray(np.ascontiguousarray(hu, dtype=np.float32))
+    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC), dtype=np.float32)
+
+
+def prepare(hu: NDArray[np.generic], spec: ImageSpec) -> NDArray[np.float32]:
+    """Check one slice and turn it into encoder pixels.
+
+    Args:
+        hu: (H, W) Hounsfield units, integer or float.
+        spec: size and windows of the bundle.
+
+    Returns:
+        (C, size, size) float32 in [-1, 1], one channel per window.
+
+    Raises:
+        InputError: one of its subclasses names what is wrong.
+    """
+    return to_pixels(resample(check_slice(hu), spec.size), spec)
+
+
+def to_pixels(hu: NDArray[np.float32], spec: ImageSpec) -> NDArray[np.float32]:
+    """Windows of an already resampled slice: (size, size) HU -> (C, size, size) in [-1, 1]."""
+    pixels = np.empty((len(spec.windows), *hu.shape), np.float32)
+    for channel, window in zip(pixels, spec.windows, strict=True):
+        scale = 2.0 / (window.high - window.low)
+        np.multiply(hu, scale, out=channel)
+        channel += -1.0 - window.low * scale
+        np.clip(channel, -1.0, 1.0, out=channel)
+    return pixels

@@ -1,0 +1,1 @@
+"""The CT-IQA data set: scans, physical degradations, measurements, simulated readers, formats."""

@@ -1,0 +1,207 @@
+"""Physical degradations of one slice, each drawn at random with its strength written down.
+
+Noise, sparse and limited views, motion, rings and beam hardening are made in the projection
+domain; blur is the reconstruction kernel's MTF; over-smoothing is a total-variation denoiser.
+Artifacts are computed as differences of two reconstructions, so that the slice's own resolution
+and noise stay what the real scanner made them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.restoration import denoise_tv_chambolle
+
+from .edges import edge_width
+from .geometry import VIEWS, Scanner
+
+Array = NDArray[np.float32]
+Rng = np.random.Generator
+
+AEC_NOISE_HU = 9.0
+"""Quantum noise that full dose adds in the body: the tube current follows the patient (AEC)."""
+_ELECTRONIC = 0.02
+_METAL_HU = 8000.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Degradation:
+    """What is done to a slice. Zero, or the neutral value given, means: not done.
+
+    Attributes:
+        dose: dose fraction, (0, 1]; 1 adds no noise.
+        views: number of views kept out of `VIEWS`.
+        missing_deg: angular range never measured, degrees.
+        motion_px: patient shift half-way through the scan, pixels.
+        ring: detector gain error (standard deviation, line-integral units).
+        hardening: beam-hardening coefficient of dense matter, per squared line integral.
+        metal_px: radius of a metal implant, pixels.
+        blur_px: standard deviation of the reconstruction kernel's blur, pixels.
+        smoothing: weight of the total-variation denoiser, HU.
+    """
+
+    dose: float = 1.0
+    views: int = VIEWS
+    missing_deg: float = 0.0
+    motion_px: float = 0.0
+    ring: float = 0.0
+    hardening: float = 0.0
+    metal_px: float = 0.0
+    blur_px: float = 0.0
+    smoothing: float = 0.0
+
+
+def draw(rng: Rng) -> Degradation:
+    """A random degradation: none (6 %), or noise, blur, one artifact and smoothing, often mixed."""
+    if rng.random() < 0.06:
+        return Degradation()
+    parts: dict[str, float | int] = {}
+    if rng.random() < 0.65:
+        parts["dose"] = float(np.exp(rng.uniform(np.log(0.015), np.log(0.8))))
+    if rng.random() < 0.5:
+        parts["blur_px"] = float(rng.uniform(0.4, 2.8))
+    if rng.random() < 0.6:
+        parts.update(_draw_artifact(rng))
+    if rng.random() < 0.15:
+        parts["smoothing"] = float(rng.uniform(10.0, 60.0))
+    return Degradation(**parts)  # type: ignore[arg-type]
+
+
+def _draw_artifact(rng: Rng) -> dict[str, float | int]:
+    """One artifact, sometimes faint and sometimes strong; sparse views are the most frequent."""
+    kind = rng.choice(["views", "missing", "motion", "ring", "metal"], p=[0.4, 0.15, 0.15, 0.15, 0.15])
+    if kind == "views":
+        return {"views": VIEWS // int(rng.choice([2, 3, 4, 5, 6, 8]))}
+    if kind == "missing":
+        return {"missing_deg": float(rng.uniform(3.0, 40.0))}
+    if kind == "motion":
+        return {"motion_px": float(rng.uniform(0.7, 7.0))}
+    if kind == "ring":
+        return {"ring": float(np.exp(rng.uniform(np.log(0.002), np.log(0.03))))}
+    return {
+        "metal_px": float(rng.uniform(2.0, 7.0)),
+        "hardening": float(np.exp(rng.uniform(np.log(0.003), np.log(0.05)))),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """A degraded slice and the companions that the readers measure on; all (size, size) HU.
+
+    Attributes:
+        image: the degraded slice.
+        without_artifacts: the same, but for the artifacts.
+        noise_free: only what the kernel and the denoiser did to the original.
+        kernel: blur and denoiser as a function, to pass test objects through.
+    """
+
+    image: Array
+    without_artifacts: Array
+    noise_free: Array
+    kernel: Callable[[Array], Array] = field(repr=False)
+
+
+class Degrader:
+    """Degrades one original slice; its projection and unit noise are computed once.
+
+    Args:
+        hu: (size, size) float32, the original in HU.
+        spacing: mm per pixel.
+    """
+
+    def __init__(self, hu: Array, spacing: float) -> None:
+        self.hu = hu
+        self.scanner = Scanner(hu.shape[0], spacing)
+        self.sinogram = self.scanner.project(hu)
+        self.body = ndimage.binary_fill_holes(ndimage.binary_opening(hu > -300.0, iterations=3))
+        self._kernel_px = 0.8 * edge_width(hu)
+        self._photons = self._aec_photons()
+
+    def _aec_photons(self) -> float:
+        """Photons per ray at which full dose gives `AEC_NOISE_HU` within the body."""
+        noise = np.random.default_rng(0).standard_normal(self.sinogram.shape)
+        unit = self._reconstruct_noise(np.exp(self.sinogram / 2.0) * noise)
+        inside = unit[self.body] if self.body.any() else unit
+        return float((np.median(np.abs(inside)) * 1.4826 / AEC_NOISE_HU) ** 2)
+
+    def apply(self, degradation: Degradation, rng: Rng) -> Layers:
+        """The degraded slice and its companions."""
+        noise = self._noise(degradation.dose, rng)
+        artifacts = self._artifacts(degradation, rng)
+
+        def kernel(hu: Array) -> Array:
+            if degradation.blur_px > 0.0:
+                hu = ndimage.gaussian_filter(hu, degradation.blur_px)
+            if degradation.smoothing > 0.0:
+                hu = denoise_tv_chambolle(hu, degradation.smoothing, max_num_iter=30)
+            return hu.astype(np.float32)
+
+        quiet = kernel(self.hu + noise)
+        return Layers(
+            image=np.clip(kernel(self.hu + noise + artifacts), -1024, 3071) if artifacts.any() else quiet,
+            without_artifacts=quiet,
+            noise_free=kernel(self.hu),
+            kernel=kernel,
+        )
+
+    def _noise(self, dose: float, rng: Rng) -> Array:
+        """Quantum (Poisson) and electronic noise that lowering the dose adds, in HU."""
+        if dose >= 1.0:
+            return np.zeros_like(self.hu)
+        photons = self._photons * dose / (1.0 - dose)
+        expected = np.maximum(photons * np.exp(-self.sinogram), 1.0)
+        counts = rng.poisson(expected) + _ELECTRONIC * np.sqrt(photons) * rng.standard_normal(
+            expected.shape
+        )
+        return self._reconstruct_noise(-(counts - expected) / expected)
+
+    def _reconstruct_noise(self, error: NDArray[np.float64]) -> Array:
+        """Noise in line integrals -> HU, through the same kernel that the slice itself shows."""
+        image = self.scanner.reconstruct(error.astype(np.float32))
+        return np.asarray(ndimage.gaussian_filter(image, self._kernel_px), np.float32)
+
+    def _artifacts(self, d: Degradation, rng: Rng) -> Array:
+        """The HU that sparse views, a missing wedge, motion, rings and metal add."""
+        change = np.zeros_like(self.hu)
+        scanner = self.scanner
+        if d.motion_px > 0.0:
+            direction = rng.uniform(0.0, 2.0 * np.pi)
+            step = d.motion_px * np.array([np.sin(direction), np.cos(direction)])
+            moved = scanner.project(ndimage.shift(self.hu, step, order=1, cval=-1000.0))
+            when = np.clip((np.arange(VIEWS) / VIEWS - rng.uniform(0.3, 0.7)) / 0.1 + 0.5, 0, 1)
+            blend = when[:, None].astype(np.float32)
+            change += scanner.reconstruct(blend * (moved - self.sinogram))
+        if d.ring > 0.0:
+            gain = rng.standard_normal(scanner.detectors) * (rng.random(scanner.detectors) < 0.1)
+            change += scanner.reconstruct(
+                np.broadcast_to((d.ring * gain).astype(np.float32), self.sinogram.shape)
+            )
+        if d.metal_px > 0.0:
+            change += self._metal(d, rng)
+        if d.views < VIEWS:
+            step_views = slice(int(rng.integers(VIEWS // d.views)), None, VIEWS // d.views)
+            change += scanner.reconstruct(self.sinogram, step_views)
+            change -= scanner.reconstruct(self.sinogram)
+        if d.missing_deg > 0.0:
+            lost = round(VIEWS * d.missing_deg / 180.0)
+            rolled = np.roll(np.arange(VIEWS), int(rng.integers(VIEWS)))
+            masked = self.sinogram.copy()
+            masked[rolled[:lost]] = 0.0
+            change += scanner.reconstruct(masked - self.sinogram)
+        return change
+
+    def _metal(self, d: Degradation, rng: Rng) -> Array:
+        """A metal disc within the body, with the beam hardening that it and bone cause."""
+        rows, columns = np.nonzero(ndimage.binary_erosion(self.body, iterations=20) | self.body)
+        pick = int(rng.integers(len(rows)))
+        y, x = np.ogrid[: self.hu.shape[0], : self.hu.shape[1]]
+        disc = (y - rows[pick]) ** 2 + (x - columns[pick]) ** 2 <= d.metal_px**2
+        with_metal = np.where(disc, np.float32(_METAL_HU), self.hu)
+        dense = np.where(with_metal > 300.0, with_metal, -1000.0).astype(np.float32)
+        line = self.scanner.project(dense)
+        shadow = self.scanner.reconstruct(-np.float32(d.hardening) * line**2)
+        return np.where(disc, np.float32(3071.0) - self.hu, shadow).astype(np.float32)

@@ -1,0 +1,112 @@
+"""Originals for the data set: scans as npz files, or DICOM folders, one patient each or more."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import IqaError
+from engine.prepare import resample
+
+SIZE = 512
+_PARTS = ("phantom", "head", "neck", "chest", "abdomen", "spine")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Original:
+    """One slice to degrade, resampled to (512, 512) HU; `spacing` in mm is that of its pixels."""
+
+    scan: str
+    patient: str
+    body_part: str
+    index: int
+    spacing: float
+    hu: NDArray[np.float32]
+
+
+def read_originals(folder: Path, ids: Iterable[str] | None, per_patient: int) -> list[Original]:
+    """Evenly spaced slices of every patient found, at most `per_patient` each.
+
+    Args:
+        folder: npz scans (`hu` (n, h, w), `spacing`) with a JSON file beside each, and/or one
+            folder of DICOM files per patient.
+        ids: names of the scans to use; all when None.
+        per_patient: bound on the slices of one patient, so that long scans do not dominate.
+
+    Raises:
+        FileNotFoundError: nothing to read, or a name in `ids` is missing.
+    """
+    wanted = set(ids) if ids is not None else None
+    slices: dict[str, list[Original]] = {}
+    found = set()
+    for path in sorted(folder.iterdir()):
+        name = path.stem if path.suffix == ".npz" else path.name
+        if (wanted is not None and name not in wanted) or not (path.suffix == ".npz" or path.is_dir()):
+            continue
+        found.add(name)
+        for original in _read_npz(path) if path.suffix == ".npz" else _read_dicom(path):
+            slices.setdefault(original.patient, []).append(original)
+    if not slices or (wanted is not None and found != wanted):
+        missing = ", ".join(sorted((wanted or set()) - found)) or "any *.npz or DICOM folder"
+        raise FileNotFoundError(f"{folder} does not hold {missing}")
+    return [original for patient in slices.values() for original in _spread(patient, per_patient)]
+
+
+def _spread(slices: list[Original], count: int) -> list[Original]:
+    picks = np.linspace(0, len(slices) - 1, min(count, len(slices))).round().astype(int)
+    return [slices[i] for i in picks]
+
+
+def _original(scan: str, patient: str, part: str, i: int, mm: float, hu: NDArray[np.generic]) -> Original:
+    side = max(hu.shape)
+    return Original(
+        scan=scan,
+        patient=patient,
+        body_part=next((p for p in _PARTS if p in part.lower()), "body"),
+        index=i,
+        spacing=mm * side / SIZE,
+        hu=resample(hu.astype(np.float32), SIZE),
+    )
+
+
+def _read_npz(path: Path) -> list[Original]:
+    about = json.loads(path.with_suffix(".json").read_text())
+    with np.load(path, allow_pickle=False) as scan:
+        hu, spacing = scan["hu"], float(scan["spacing"][0])
+    part = str(about.get("body_part", ""))
+    patient = str(about.get("patient") or path.stem)
+    return [_original(path.stem, patient, part, i, spacing, image) for i, image in enumerate(hu)]
+
+
+def _read_dicom(folder: Path) -> list[Original]:
+    from engine.dicom.series import SliceSource
+
+    patient = hashlib.sha256(folder.name.encode()).hexdigest()[:12]
+    return [
+        _original(folder.name, patient, "", i, item.spacing[0] if item.spacing else 0.8, item.hu)
+        for i, item in enumerate(SliceSource([folder]))
+        if not isinstance(item, IqaError)
+    ]
+
+
+def split_patients(originals: Iterable[Original], seed: int) -> dict[str, str]:
+    """Patient -> train, validation or test; within every body part, in an order the seed draws.
+
+    A body part with a single patient trains; of every eight, two test and two validate.
+    """
+    pattern = ("train", "test", "train", "validation", "train", "test", "train", "validation")
+    parts: dict[str, set[str]] = {}
+    for original in originals:
+        parts.setdefault(original.body_part, set()).add(original.patient)
+    split: dict[str, str] = {}
+    for patients in parts.values():
+        ordered = sorted(patients, key=lambda p: hashlib.sha256(f"{seed}:{p}".encode()).digest())
+        for i, patient in enumerate(ordered):
+            split.setdefault(patient, pattern[i % len(pattern)])
+    return split
