@@ -1,0 +1,1 @@
+"""Reports: what the caption means for whoever reads the slice or runs the scanner."""

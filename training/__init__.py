@@ -1,0 +1,1 @@
+"""CT-IQA data, the small captioner and its fine-tuning."""

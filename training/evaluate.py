@@ -1,0 +1,130 @@
+"""How well a captioner agrees with the readers: predictions, correlations, bootstrap intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+
+from engine.template import ATTRIBUTES, LEVELS
+
+from .model import Captioner
+from .samples import Samples
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """Agreement of predictions with reader scores for one attribute.
+
+    Attributes:
+        plcc, srocc, krocc: Pearson, Spearman and Kendall correlation.
+        rmse: root mean square error on the 0…4 scale.
+        plcc_low, plcc_high: 95 % bootstrap interval of PLCC, patients resampled.
+    """
+
+    plcc: float
+    srocc: float
+    krocc: float
+    rmse: float
+    plcc_low: float
+    plcc_high: float
+
+
+@torch.no_grad()
+def predict(model: Captioner, samples: Samples, batch: int = 16) -> Array:
+    """Expected level at every slot of the greedy caption, (N, A).
+
+    Greedy decoding is followed slot by slot: after each pass the level word the model prefers is
+    written into the caption, so later attributes see the model's own words, as in the runtime.
+    """
+    model.eval()
+    vocabulary = samples.vocabulary
+    grid = torch.arange(len(LEVELS), dtype=torch.float32)
+    results = []
+    for first in range(0, len(samples), batch):
+        rows = np.arange(first, min(first + batch, len(samples)))
+        cross, _ = model.encode_with_scores(samples.batch(rows).statistics)
+        levels = np.full((len(rows), len(ATTRIBUTES)), 2)
+        expected = np.zeros((len(rows), len(ATTRIBUTES)))
+        for a in range(len(ATTRIBUTES)):
+            lines = [
+                vocabulary.tokens({n: int(v) for n, v in zip(ATTRIBUTES, row, strict=True)})
+                for row in levels
+            ]
+            position = [vocabulary.slots(line)[a] - 1 for line in lines]
+            logits = model.decode(_padded(lines), cross)
+            at = logits[torch.arange(len(rows)), torch.tensor(position)]
+            chosen = at[:, list(vocabulary.levels)].softmax(-1)
+            levels[:, a] = chosen.argmax(-1).numpy()
+            expected[:, a] = (chosen @ grid).numpy()
+        results.append(expected)
+    return np.concatenate(results)
+
+
+def _padded(lines: list[list[int]]) -> torch.Tensor:
+    longest = max(map(len, lines))
+    return torch.tensor([line + [0] * (longest - len(line)) for line in lines])
+
+
+def agreement(
+    predicted: Array, truth: Array, patients: NDArray[np.str_], *, seed: int = 0, rounds: int = 1000
+) -> Agreement:
+    """Correlations of one attribute with intervals; arrays are (N,)."""
+    low, high = bootstrap(predicted, truth, patients, seed=seed, rounds=rounds)
+    return Agreement(
+        plcc=float(stats.pearsonr(predicted, truth)[0]),
+        srocc=float(stats.spearmanr(predicted, truth)[0]),
+        krocc=float(stats.kendalltau(predicted, truth)[0]),
+        rmse=float(np.sqrt(np.mean((predicted - truth) ** 2))),
+        plcc_low=low,
+        plcc_high=high,
+    )
+
+
+def bootstrap(
+    predicted: Array, truth: Array, patients: NDArray[np.str_], *, seed: int, rounds: int
+) -> tuple[float, float]:
+    """95 % interval of PLCC; whole patients are drawn, then slices within each."""
+    rng = np.random.default_rng(seed)
+    rows = {name: np.flatnonzero(patients == name) for name in np.unique(patients)}
+    names = list(rows)
+    values = []
+    for _ in range(rounds):
+        drawn = rng.choice(len(names), len(names))
+        picks = np.concatenate([rng.choice(rows[names[i]], len(rows[names[i]])) for i in drawn])
+        if np.std(truth[picks]) > 0 and np.std(predicted[picks]) > 0:
+            values.append(np.corrcoef(predicted[picks], truth[picks])[0, 1])
+    return float(np.percentile(values, 2.5)), float(np.percentile(values, 97.5))
+
+
+def calibrate(predicted: Array, truth: Array) -> dict[str, dict[str, float]]:
+    """Least-squares line from expected level to reader score, per attribute; arrays are (N, A)."""
+    lines = {}
+    for a, name in enumerate(ATTRIBUTES):
+        slope, intercept = np.polyfit(predicted[:, a], truth[:, a], 1)
+        lines[name] = {"slope": float(slope), "intercept": float(intercept)}
+    return lines
+
+
+def apply_calibration(predicted: Array, lines: Mapping[str, Mapping[str, float]]) -> Array:
+    """Scores as the runtime gives them, clipped to 0…4."""
+    slope = np.array([lines[name]["slope"] for name in ATTRIBUTES])
+    intercept = np.array([lines[name]["intercept"] for name in ATTRIBUTES])
+    return np.asarray(np.clip(predicted * slope + intercept, 0.0, len(LEVELS) - 1.0))
+
+
+def table(results: Mapping[str, Agreement]) -> str:
+    """The agreement table in Markdown."""
+    lines = ["| attribute | PLCC (95 % interval) | SROCC | KROCC | RMSE |", "|---|---|---|---|---|"]
+    for name, a in results.items():
+        lines.append(
+            f"| {name.replace('_', ' ')} | {a.plcc:.3f} ({a.plcc_low:.3f}–{a.plcc_high:.3f}) "
+            f"| {a.srocc:.3f} | {a.krocc:.3f} | {a.rmse:.2f} |"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,294 @@
+"""The small captioner: a vision encoder with a second-order stem, and a text decoder.
+
+Noise is an amplitude, and a plain patch embedding does not see amplitudes. The stem therefore
+measures them: a bank of small zero-mean filters (4 x 4 DCT) on every window at three scales,
+squared, averaged per token, logarithm. A patch path beside it sees shapes. A transformer mixes
+the tokens, and a small decoder writes the caption with cross-attention to them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from engine.prepare import ImageSpec, Window
+from engine.template import ATTRIBUTES
+
+DEFAULT_WINDOWS = (
+    Window(low=-160.0, high=240.0),
+    Window(low=-1350.0, high=150.0),
+    Window(low=-1000.0, high=2000.0),
+)
+"""Soft tissue, lung and wide window, HU."""
+
+SCALES = (1, 2, 4)
+FILTER = 4
+
+Statistics = tuple[Tensor, Tensor]
+"""Log filter energies (B, F, grid, grid) and the pixels at half size (B, C, size/2, size/2)."""
+
+Cross = list[tuple[Tensor, Tensor]]
+"""Cross-attention keys and values of each decoder layer, each (B, heads, S, head_dim)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptionerConfig:
+    """Shape of a captioner. `level_ids` are the tokens of the level words, bad … excellent."""
+
+    vocab_size: int
+    level_ids: tuple[int, ...]
+    size: int = 512
+    windows: int = 3
+    token_px: int = 32
+    width: int = 192
+    heads: int = 4
+    encoder_layers: int = 3
+    decoder_layers: int = 2
+    mlp_ratio: int = 3
+    max_length: int = 96
+
+    @property
+    def grid(self) -> int:
+        """Tokens per side."""
+        return self.size // self.token_px
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.width // self.heads
+
+
+def image_spec(size: int = 512) -> ImageSpec:
+    """The image specification of the default captioner."""
+    return ImageSpec(size=size, windows=DEFAULT_WINDOWS)
+
+
+def turned(statistics: Statistics, *, transpose: bool, flip: bool, mirror: bool) -> Statistics:
+    """The statistics of the transposed, flipped (rows) or mirrored (columns) slice, exactly.
+
+    A DCT filter's energy does not change when the slice is mirrored; transposing swaps the two
+    frequencies of each filter.
+    """
+    energy, halved = statistics
+    if transpose:
+        order = torch.arange(FILTER**2).reshape(FILTER, FILTER).T.flatten()[1:] - 1
+        filters = energy.unflatten(1, (-1, FILTER**2 - 1))
+        energy = filters[:, :, order].flatten(1, 2).transpose(-1, -2)
+        halved = halved.transpose(-1, -2)
+    dims = [d for d, wanted in ((-2, flip), (-1, mirror)) if wanted]
+    return energy.flip(dims), halved.flip(dims)
+
+
+def dct_bank() -> Tensor:
+    """The 15 zero-mean filters of the 4 x 4 DCT-II, orthonormal: (15, 1, 4, 4)."""
+    n = np.arange(FILTER)
+    basis = np.sqrt(2.0 / FILTER) * np.cos(np.pi * (2 * n[None] + 1) * n[:, None] / (2 * FILTER))
+    basis[0] /= np.sqrt(2.0)
+    bank = np.einsum("ik,jl->ijkl", basis, basis).reshape(-1, 1, FILTER, FILTER)[1:]
+    return torch.from_numpy(bank.astype(np.float32))
+
+
+class SecondOrderStem(nn.Module):
+    """Pixels (B, C, size, size) -> statistics -> tokens (B, grid*grid, width)."""
+
+    bank: Tensor
+
+    def __init__(self, config: CaptionerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("bank", dct_bank(), persistent=False)
+        features = len(SCALES) * config.windows * (FILTER**2 - 1)
+        self.scale = nn.Parameter(torch.full((features,), 0.4))
+        self.shift = nn.Parameter(torch.full((features,), 2.5))
+        self.mlp = nn.Sequential(
+            nn.Linear(features, 256), nn.GELU(), nn.Linear(256, config.width)
+        )
+        self.patch = nn.Conv2d(
+            config.windows, config.width, config.token_px // 2, stride=config.token_px // 2
+        )
+
+    def statistics(self, pixels: Tensor) -> Statistics:
+        """The part that nothing is learned in, so training computes it once per slice."""
+        energy = torch.cat([self._energy(pixels, scale) for scale in SCALES], dim=1)
+        return torch.log(energy + 1e-5), functional.avg_pool2d(pixels, 2)
+
+    def forward(self, log_energy: Tensor, halved: Tensor) -> Tensor:
+        features = log_energy.flatten(2).transpose(1, 2)
+        shapes = self.patch(halved).flatten(2).transpose(1, 2)
+        tokens: Tensor = self.mlp(features * self.scale + self.shift) + shapes
+        return tokens
+
+    def _energy(self, pixels: Tensor, scale: int) -> Tensor:
+        """Mean squared filter response per token: (B, C*15, grid, grid)."""
+        c, size = self.config.windows, self.config.size // scale
+        scaled = pixels if scale == 1 else functional.avg_pool2d(pixels, scale)
+        padded = functional.pad(scaled, (1, 1, 1, 1), mode="replicate")
+        single = padded.reshape(-1, 1, size + 2, size + 2)
+        response = functional.conv2d(single, self.bank, stride=2)
+        energy = functional.avg_pool2d(response.square(), self.config.token_px // scale // 2)
+        return energy.reshape(-1, c * (FILTER**2 - 1), self.config.grid, self.config.grid)
+
+
+class Attention(nn.Module):
+    """Multi-head attention whose keys and values may come from elsewhere."""
+
+    def __init__(self, config: CaptionerConfig) -> None:
+        super().__init__()
+        self.heads, self.head_dim = config.heads, config.head_dim
+        self.query = nn.Linear(config.width, config.width)
+        self.key = nn.Linear(config.width, config.width)
+        self.value = nn.Linear(config.width, config.width)
+        self.out = nn.Linear(config.width, config.width)
+
+    def split(self, x: Tensor) -> Tensor:
+        """(B, T, width) -> (B, heads, T, head_dim)."""
+        return x.reshape(x.shape[0], -1, self.heads, self.head_dim).transpose(1, 2)
+
+    def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of `x`, each (B, heads, T, head_dim)."""
+        return self.split(self.key(x)), self.split(self.value(x))
+
+    def forward(
+        self, x: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
+        query = self.split(self.query(x))
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        flat: Tensor = self.out(mixed.transpose(1, 2).reshape(x.shape))
+        return flat
+
+
+def _mlp(config: CaptionerConfig) -> nn.Sequential:
+    hidden = config.width * config.mlp_ratio
+    return nn.Sequential(nn.Linear(config.width, hidden), nn.GELU(), nn.Linear(hidden, config.width))
+
+
+class EncoderLayer(nn.Module):
+    """Pre-norm transformer layer over the image tokens."""
+
+    def __init__(self, config: CaptionerConfig) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(config.width), nn.LayerNorm(config.width)
+        self.attention, self.mlp = Attention(config), _mlp(config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed = self.norm1(x)
+        x = x + self.attention(normed, *self.attention.keys_values(normed))
+        result: Tensor = x + self.mlp(self.norm2(x))
+        return result
+
+
+class DecoderLayer(nn.Module):
+    """Pre-norm layer: causal self-attention, cross-attention, MLP."""
+
+    def __init__(self, config: CaptionerConfig) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.width)
+        self.norm2 = nn.LayerNorm(config.width)
+        self.norm3 = nn.LayerNorm(config.width)
+        self.own, self.cross, self.mlp = Attention(config), Attention(config), _mlp(config)
+
+    def forward(
+        self, x: Tensor, key: Tensor, value: Tensor, mask: Tensor, cross: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """`key`, `value` and `mask` are those of the self-attention, cache included."""
+        x = x + self.own(self.norm1(x), key, value, mask)
+        x = x + self.cross(self.norm2(x), *cross)
+        result: Tensor = x + self.mlp(self.norm3(x))
+        return result
+
+
+class Captioner(nn.Module):
+    """The whole model; `encode` and `decode` are the two halves that export turns into graphs."""
+
+    def __init__(self, config: CaptionerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.stem = SecondOrderStem(config)
+        self.places = nn.Parameter(0.02 * torch.randn(1, config.grid**2, config.width))
+        self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
+        self.encoder_norm = nn.LayerNorm(config.width)
+        self.attribute_head = nn.Linear(config.width, len(ATTRIBUTES))
+        self.words = nn.Embedding(config.vocab_size, config.width)
+        self.positions = nn.Embedding(config.max_length, config.width)
+        nn.init.normal_(self.words.weight, std=0.02)
+        nn.init.normal_(self.positions.weight, std=0.02)
+        self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
+        self.decoder_norm = nn.LayerNorm(config.width)
+        self.head = nn.Linear(config.width, config.vocab_size)
+
+    def features(self, statistics: Statistics) -> Tensor:
+        """The stem's statistics -> image tokens (B, S, width)."""
+        x = self.stem(*statistics) + self.places
+        for layer in self.encoder:
+            x = layer(x)
+        normed: Tensor = self.encoder_norm(x)
+        return normed
+
+    def encode(self, pixels: Tensor) -> Cross:
+        """Pixels (B, C, size, size) -> cross-attention keys and values of every decoder layer."""
+        return self._cross(self.features(self.stem.statistics(pixels)))
+
+    def encode_with_scores(self, statistics: Statistics) -> tuple[Cross, Tensor]:
+        """From the stem's statistics; with the auxiliary scores (B, A) that only training uses."""
+        features = self.features(statistics)
+        return self._cross(features), self.attribute_head(features.mean(1)) + 2.0
+
+    def _cross(self, features: Tensor) -> Cross:
+        return [layer.cross.keys_values(features) for layer in self._decoder_layers()]
+
+    def _decoder_layers(self) -> list[DecoderLayer]:
+        return [layer for layer in self.decoder if isinstance(layer, DecoderLayer)]
+
+    def decode(self, tokens: Tensor, cross: Cross) -> Tensor:
+        """Teacher-forced: tokens (B, T) -> logits (B, T, vocabulary) for each next token."""
+        length = tokens.shape[1]
+        mask = torch.ones(length, length, dtype=torch.bool).tril()
+        x = self.words(tokens) + self.positions.weight[:length]
+        for layer, pair in zip(self._decoder_layers(), cross, strict=True):
+            key, value = layer.own.keys_values(layer.norm1(x))
+            x = layer(x, key, value, mask, pair)
+        logits: Tensor = self.head(self.decoder_norm(x))
+        return logits
+
+    @torch.no_grad()
+    def generate(self, pixels: Tensor, prompt: list[int], end: int) -> list[list[int]]:
+        """Greedy captions without any cache: slow and plain, the oracle of the parity check.
+
+        Returns the generated ids of each slice, `end` included where it was reached.
+        """
+        self.eval()
+        cross = self.encode(pixels)
+        tokens = torch.tensor([prompt] * len(pixels))
+        while tokens.shape[1] < self.config.max_length:
+            following = self.decode(tokens, cross)[:, -1].argmax(-1, keepdim=True)
+            tokens = torch.cat([tokens, following], 1)
+            if bool((tokens[:, len(prompt) :] == end).any(1).all()):
+                break
+        rows = [row[len(prompt) :].tolist() for row in tokens]
+        return [row[: row.index(end) + 1] if end in row else row for row in rows]
+
+    def save(self, folder: Path) -> None:
+        """`config.json` and `model.safetensors`, each replaced atomically."""
+        folder.mkdir(parents=True, exist_ok=True)
+        weights, config = folder / "model.safetensors", folder / "config.json"
+        tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        save_file(tensors, f"{weights}.part")
+        os.replace(f"{weights}.part", weights)
+        Path(f"{config}.part").write_text(json.dumps(asdict(self.config), indent=1))
+        os.replace(f"{config}.part", config)
+
+    @classmethod
+    def load(cls, folder: Path) -> Captioner:
+        """Read what `save` wrote, in evaluation mode."""
+        raw = json.loads((folder / "config.json").read_text())
+        model = cls(CaptionerConfig(**{**raw, "level_ids": tuple(raw["level_ids"])}))
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+        return model.eval()

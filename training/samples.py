@@ -1,0 +1,133 @@
+"""Data-set rows -> tensors: pixels, caption tokens, and soft targets at the level words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from torch import Tensor
+from tqdm import tqdm
+
+from engine.prepare import resample, to_pixels
+from engine.template import ATTRIBUTES, LEVELS, caption, level_of
+
+from .data.formats import read_slice
+from .model import SecondOrderStem, Statistics, image_spec, turned
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """The token ids that training and the template share."""
+
+    tokenizer: Tokenizer
+    bos: int
+    eos: int
+    levels: tuple[int, ...]
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> Vocabulary:
+        """Look the ids up in a tokenizer."""
+        levels = tuple(int(tokenizer.token_to_id(f"▁{level}")) for level in LEVELS)
+        return cls(tokenizer, tokenizer.token_to_id("[BOS]"), tokenizer.token_to_id("[EOS]"), levels)
+
+    def tokens(self, levels: dict[str, int]) -> list[int]:
+        """[BOS] caption [EOS]."""
+        ids = self.tokenizer.encode(caption(levels), add_special_tokens=False).ids
+        return [self.bos, *ids, self.eos]
+
+    def slots(self, tokens: list[int]) -> list[int]:
+        """Positions of the level words within `tokens`, in the order of `ATTRIBUTES`."""
+        return [i for i, token in enumerate(tokens) if token in self.levels]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One training batch.
+
+    Attributes:
+        statistics: what the stem measured, see `training.model.Statistics`.
+        inputs, targets: (B, T) token ids; target -1 is padding.
+        slots: (B, A) positions whose target is the level word of each attribute.
+        soft: (B, A, K) probability of each level: a score between two levels belongs to both.
+        scores: (B, A) reader scores.
+    """
+
+    statistics: Statistics
+    inputs: Tensor
+    targets: Tensor
+    slots: Tensor
+    soft: Tensor
+    scores: Tensor
+
+
+class Samples:
+    """All slices of one split, as the stem's statistics, kept in memory.
+
+    Args:
+        data: folder of the data set.
+        manifest: its rows; every row names a `file` and a score for each attribute.
+        stem: measures the statistics; nothing of that is learned.
+        vocabulary: token ids.
+    """
+
+    def __init__(
+        self, data: Path, manifest: pd.DataFrame, stem: SecondOrderStem, vocabulary: Vocabulary
+    ) -> None:
+        self.vocabulary = vocabulary
+        self.scores = manifest[list(ATTRIBUTES)].to_numpy(np.float32)
+        self.patients = manifest["patient"].astype(str).to_numpy()
+        spec = image_spec(stem.config.size)
+        energies, halves = [], []
+        for name in tqdm(manifest["file"], desc="measure", unit="slice"):
+            pixels = to_pixels(resample(read_slice(data / name), spec.size), spec)
+            energy, halved = stem.statistics(torch.from_numpy(pixels)[None])
+            energies.append(energy)
+            halves.append(halved.half())
+        self.energies, self.halves = torch.cat(energies), torch.cat(halves)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def batch(self, rows: NDArray[np.intp], rng: np.random.Generator | None = None) -> Batch:
+        """The rows as a batch; with `rng`, it is turned and mirrored at random."""
+        scores = self.scores[rows]
+        tokens = [
+            self.vocabulary.tokens(
+                {name: level_of(float(s)) for name, s in zip(ATTRIBUTES, row, strict=True)}
+            )
+            for row in scores
+        ]
+        length = max(len(ids) for ids in tokens)
+        padded = np.full((len(rows), length), -1, np.int64)
+        for line, ids in zip(padded, tokens, strict=True):
+            line[: len(ids)] = ids
+        return Batch(
+            statistics=self._statistics(rows, rng),
+            inputs=torch.from_numpy(np.maximum(padded[:, :-1], 0)),
+            targets=torch.from_numpy(padded[:, 1:]),
+            slots=torch.tensor([self.vocabulary.slots(ids) for ids in tokens]) - 1,
+            soft=torch.from_numpy(soft_levels(scores)),
+            scores=torch.from_numpy(scores),
+        )
+
+    def _statistics(self, rows: NDArray[np.intp], rng: np.random.Generator | None) -> Statistics:
+        statistics = self.energies[rows], self.halves[rows].float()
+        if rng is None:
+            return statistics
+        transpose, flip, mirror = (bool(v) for v in rng.integers(2, size=3))
+        return turned(statistics, transpose=transpose, flip=flip, mirror=mirror)
+
+
+def soft_levels(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(…, A) scores -> (…, A, K): linear interpolation between the two nearest levels.
+
+    The expected level of these probabilities is the score itself, so the level words learn a
+    continuous scale (as in Q-Align, arXiv 2312.17090, whose targets are hard).
+    """
+    distance = np.abs(scores[..., None] - np.arange(len(LEVELS), dtype=np.float32))
+    return np.clip(1.0 - distance, 0.0, 1.0)
