@@ -1,0 +1,1 @@
+"""A fine-tuned captioner becomes a bundle: ONNX graphs, manifest, proof of parity."""
