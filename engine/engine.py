@@ -4,11 +4,244 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import batched
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, overload
+from typing import Any, Self, cast, overload
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
+
+from .assessment import Assessment, Timings
+from .backends.base import GraphShapes
+from .backends.select import open_graphs
+from .bundle.manifest import DECODER, ENCODER, Manifest
+from .bundle.store import Bundle, open_bundle
+from .captioner import Caption, Captioner
+from .decoding.caption import Rules
+from .errors import EngineClosedError, InputError, ShapeError, TemplateError
+from .prepare import prepare
+from .reporting.base import template_report
+from .scoring import score
+from .template import parse
+
+Slice = NDArray[np.generic]
+
+
+class Engine:
+    """Assesses CT slices; made by `Engine.load`, given back by `close` or a `with` block.
+
+    Several threads may share one engine: their batches take turns.
+    """
+
+    def __init__(self, bundle: Bundle, captioner: Captioner, device: str, max_batch: int) -> None:
+        """Use `Engine.load`."""
+        self._bundle = bundle
+        self._captioner: Captioner | None = captioner
+        self._device = device
+        self._max_batch = max_batch
+        self._turn = threading.Lock()
+
+    @classmethod
+    def load(
+        cls,
+        bundle: str | Path | None = None,
+        *,
+        device: str = "cpu",
+        threads: int | None = None,
+        max_batch: int = 8,
+    ) -> Engine:
+        """Verify a bundle, open its graphs, and warm up.
+
+        Args:
+            bundle: folder of a bundle; None is the default one inside the package.
+            device: "cpu".
+            threads: threads per graph run; None leaves it to the runtime.
+            max_batch: most slices in one run; memory is reserved for it once.
+
+        Raises:
+            BundleError: the bundle is missing, changed, or of another version.
+            BackendUnavailableError: the device or ONNX Runtime is not there.
+            BackendError: the graphs cannot be opened or run.
+        """
+        opened = open_bundle(bundle)
+        rules = _rules(opened.manifest)
+        graphs = open_graphs(
+            opened.folder / ENCODER,
+            opened.folder / DECODER,
+            _shapes(opened.manifest),
+            device=device,
+            threads=threads,
+            max_batch=max_batch,
+        )
+        captioner = Captioner(
+            graphs,
+            rules,
+            encode=lambda text: opened.tokenizer.encode(text, add_special_tokens=False).ids,
+            decode=opened.tokenizer.decode,
+        )
+        image = opened.manifest.image
+        captioner(np.zeros((1, len(image.windows), image.size, image.size), np.float32))
+        return cls(opened, captioner, device, max_batch)
+
+    @property
+    def bundle(self) -> Bundle:
+        """The opened bundle; its `manifest` says where the scores come from."""
+        return self._bundle
+
+    @property
+    def device(self) -> str:
+        """Where the graphs run."""
+        return self._device
+
+    @overload
+    def assess(self, array: Slice) -> Assessment | list[Assessment | InputError]: ...
+
+    @overload
+    def assess(self, array: Sequence[Slice]) -> list[Assessment | InputError]: ...
+
+    def assess(
+        self, array: Slice | Sequence[Slice]
+    ) -> Assessment | list[Assessment | InputError]:
+        """Assess one slice, or many.
+
+        Args:
+            array: (H, W) Hounsfield units, integer or float; or (N, H, W), or a list of (H, W)
+                arrays of any sizes.
+
+        Returns:
+            (H, W): its `Assessment`. Otherwise a list in the same order, where a slice that
+            cannot be assessed has its `InputError` and the others their `Assessment`.
+
+        Raises:
+            InputError: the one slice cannot be assessed, or `array` is neither of these.
+            EngineClosedError: after `close`.
+            BackendError: a graph failed.
+        """
+        if isinstance(array, (list, tuple)):
+            return self._assess_all([np.asarray(item) for item in array])
+        values = cast(Slice, np.asarray(array))
+        if values.ndim == 2:
+            (result,) = self._assess_all([values])
+            if isinstance(result, InputError):
+                raise result
+            return result
+        _check_stack(values)
+        return self._assess_all(list(values))
+
+    def close(self) -> None:
+        """Give back sessions and buffers; safe to call twice."""
+        with self._turn:
+            if self._captioner is not None:
+                self._captioner.close()
+                self._captioner = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _assess_all(self, slices: list[Slice]) -> list[Assessment | InputError]:
+        if self._captioner is None:
+            raise EngineClosedError("this engine is closed; load another one")
+        results: list[Assessment | InputError] = []
+        for first in range(0, len(slices), self._max_batch):
+            results += self._assess_batch(slices[first : first + self._max_batch])
+        return results
+
+    def _assess_batch(self, slices: list[Slice]) -> list[Assessment | InputError]:
+        """Prepare each slice, caption those that are sound, put the results back in order."""
+        begin = time.perf_counter()
+        prepared = [self._prepare(hu) for hu in slices]
+        sound = [item for item in prepared if not isinstance(item, InputError)]
+        seconds = (time.perf_counter() - begin) / len(slices)
+        made = iter(self._caption(sound, seconds) if sound else [])
+        return [item if isinstance(item, InputError) else next(made) for item in prepared]
+
+    def _prepare(self, hu: Slice) -> NDArray[np.float32] | InputError:
+        try:
+            return prepare(hu, self._bundle.manifest.image.spec())
+        except InputError as error:
+            return error
+
+    def _caption(self, pixels: list[NDArray[np.float32]], prepare_seconds: float) -> list[Assessment]:
+        with self._turn:
+            if self._captioner is None:
+                raise EngineClosedError("this engine was closed meanwhile; load another one")
+            captions = self._captioner(np.stack(pixels))
+        share = 1.0 / len(pixels)
+        return [
+            self._assessment(row, prepare_seconds, captions.encode * share, captions.decode * share)
+            for row in captions.rows
+        ]
+
+    def _assessment(
+        self, row: Caption, prepare_seconds: float, encode: float, decode: float
+    ) -> Assessment:
+        begin = time.perf_counter()
+        manifest = self._bundle.manifest
+        scores = {
+            name: score(
+                probabilities,
+                slope=manifest.calibration[name].slope,
+                intercept=manifest.calibration[name].intercept,
+            )
+            for name, probabilities in row.probabilities.items()
+        }
+        report = template_report(scores)
+        timings = Timings(
+            prepare=prepare_seconds,
+            encode=encode,
+            decode=decode,
+            report=time.perf_counter() - begin,
+        )
+        return Assessment(
+            caption=row.text,
+            scores=scores,
+            report=report,
+            follows_template=_follows_template(row.text),
+            decoder_passes=row.passes,
+            bundle=f"{manifest.name} {manifest.version}",
+            score_origin=manifest.score_origin,
+            timings=timings,
+        )
+
+
+def _rules(manifest: Manifest) -> Rules:
+    return Rules(
+        prompt=tuple(manifest.tokens.prompt),
+        end=manifest.tokens.end,
+        levels=tuple(manifest.tokens.levels),
+        max_length=manifest.decoder.max_length,
+    )
+
+
+def _shapes(manifest: Manifest) -> GraphShapes:
+    decoder: dict[str, Any] = manifest.decoder.model_dump(exclude={"vocab_size"})
+    return GraphShapes(
+        channels=len(manifest.image.windows), size=manifest.image.size, **decoder
+    )
+
+
+def _check_stack(values: Slice) -> None:
+    """(N, H, W), or the error that says what it looks like instead."""
+    if values.ndim == 3 and values.shape[-1] in (3, 4):
+        raise ShapeError(
+            f"shape {values.shape} looks like a colour picture; CT slices are (H, W) or (N, H, W)"
+        )
+    if values.ndim != 3 or values.shape[0] == 0:
+        raise ShapeError(f"slices are (H, W) or (N, H, W) with N of 1 or more; got {values.shape}")
+
+
+def _follows_template(text: str) -> bool:
+    try:
+        parse(text)
+    except TemplateError:
+        return False
+    return True
