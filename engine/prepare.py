@@ -124,10 +124,12 @@ def prepare(hu: NDArray[np.generic], spec: ImageSpec) -> NDArray[np.float32]:
 
 def to_pixels(hu: NDArray[np.float32], spec: ImageSpec) -> NDArray[np.float32]:
     """Windows of an already resampled slice: (size, size) HU -> (C, size, size) in [-1, 1]."""
-    pixels = np.empty((len(spec.windows), *hu.shape), np.float32)
-    for channel, window in zip(pixels, spec.windows, strict=True):
-        scale = 2.0 / (window.high - window.low)
-        np.multiply(hu, scale, out=channel)
-        channel += -1.0 - window.low * scale
-        np.clip(channel, -1.0, 1.0, out=channel)
-    return pixels
+    return np.stack([to_window(hu, window) for window in spec.windows])
+
+
+def to_window(hu: NDArray[np.float32], window: Window) -> NDArray[np.float32]:
+    """One display window: (H, W) HU -> (H, W) in [-1, 1]."""
+    scale = np.float32(2.0 / (window.high - window.low))
+    shown = hu * scale
+    shown -= np.float32(1.0) + np.float32(window.low) * scale
+    return np.clip(shown, -1.0, 1.0, out=shown)

@@ -1,0 +1,5 @@
+"""`python -m engine` is `iqagpt`."""
+
+from .cli import main
+
+raise SystemExit(main())

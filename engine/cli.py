@@ -1,0 +1,175 @@
+"""The command line: `iqagpt assess PATH…`, `iqagpt bundle show|verify`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from . import __version__
+from .errors import ImageFileError, IqaError
+
+if TYPE_CHECKING:
+    from .dicom.reader import CtSlice
+    from .engine import Engine
+    from .output.files import Sink
+    from .output.rows import Row
+
+ALL_ASSESSED, SOME_FAILED, NOTHING_DONE = 0, 1, 2
+
+_EPILOG = """\
+exit codes: 0 every slice was assessed; 1 some were not; 2 none was, or the call or bundle is wrong
+example:    iqagpt assess examples --html report.html
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    args = _parser().parse_args(arguments)
+    try:
+        code: int = args.run(args)
+    except (IqaError, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return NOTHING_DONE
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="iqagpt",
+        description="CT image quality in words and scores.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"iqagpt {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    assess = commands.add_parser(
+        "assess",
+        help="assess CT slices",
+        description="Assess DICOM files, folders and NIfTI volumes.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    assess.add_argument("paths", nargs="+", metavar="PATH", help="file or folder")
+    assess.add_argument("--bundle", metavar="DIR", help="bundle folder (default: the one inside)")
+    assess.add_argument("--device", default="cpu", help="where to run (cpu)")
+    assess.add_argument("--batch", type=int, default=8, metavar="N", help="slices per run (8)")
+    assess.add_argument("--json", metavar="FILE", help='JSON lines, a slice a line; "-": stdout')
+    assess.add_argument("--csv", metavar="FILE", help="a slice a line")
+    assess.add_argument("--html", metavar="FILE", help="a page with pictures, worst slices first")
+    assess.set_defaults(run=_assess)
+    bundle = commands.add_parser("bundle", help="look at a bundle")
+    actions = bundle.add_subparsers(required=True, metavar="show|verify")
+    show = actions.add_parser("show", help="print what a bundle says about itself")
+    show.add_argument("bundle", nargs="?", help="bundle folder (default: the one inside)")
+    show.add_argument("--json", action="store_true", help="the whole manifest as JSON")
+    show.set_defaults(run=_show)
+    verify = actions.add_parser("verify", help="check the hash of every file")
+    verify.add_argument("bundle", nargs="?", help="bundle folder (default: the one inside)")
+    verify.set_defaults(run=_verify)
+    return parser
+
+
+def _assess(args: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.progress import track
+
+    from .dicom.series import SliceSource
+    from .engine import Engine
+
+    source = SliceSource(args.paths)
+    if not len(source):
+        raise ImageFileError(f"no image files in {', '.join(args.paths)}")
+    sinks = _sinks(args)
+    errors = Console(stderr=True)
+    begin = time.perf_counter()
+    with Engine.load(args.bundle, device=args.device, max_batch=args.batch) as engine:
+        items = track(source, "assess", console=errors, transient=True)
+        done, failed = _run(engine, items, args.batch, sinks)
+    for sink in sinks:
+        sink.finish()
+    seconds = time.perf_counter() - begin
+    errors.print(f"{done} assessed, {failed} failed in {seconds:.1f} s ({done / seconds:.1f}/s)")
+    if not done:
+        return NOTHING_DONE
+    return SOME_FAILED if failed else ALL_ASSESSED
+
+
+def _sinks(args: argparse.Namespace) -> list[Sink]:
+    from .output.files import Csv, Html, JsonLines
+    from .output.terminal import Terminal
+
+    sinks: list[Sink] = [] if args.json == "-" else [Terminal()]
+    if args.json:
+        sinks.append(JsonLines(args.json))
+    if args.csv:
+        sinks.append(Csv(args.csv))
+    if args.html:
+        sinks.append(Html(args.html))
+    return sinks
+
+
+def _run(
+    engine: Engine, items: Iterable[CtSlice | ImageFileError], batch: int, sinks: list[Sink]
+) -> tuple[int, int]:
+    """Assess batch after batch, so that memory stays flat; returns (assessed, failed)."""
+    done = failed = 0
+    for group in _batches(items, batch):
+        for row, item in _rows(engine, group):
+            good = not isinstance(row.result, IqaError)
+            done, failed = done + good, failed + (not good)
+            for sink in sinks:
+                sink.add(row, None if isinstance(item, ImageFileError) else item.hu)
+    return done, failed
+
+
+def _batches(
+    items: Iterable[CtSlice | ImageFileError], size: int
+) -> Iterator[list[CtSlice | ImageFileError]]:
+    iterator = iter(items)
+    while group := list(islice(iterator, size)):
+        yield group
+
+
+def _rows(
+    engine: Engine, group: list[CtSlice | ImageFileError]
+) -> Iterator[tuple[Row, CtSlice | ImageFileError]]:
+    """One row per item, in order."""
+    from .output.rows import Row
+
+    slices = [item.hu for item in group if not isinstance(item, ImageFileError)]
+    results = iter(engine.assess(slices) if slices else [])
+    for item in group:
+        if isinstance(item, ImageFileError):
+            yield Row(str(item).partition(":")[0], item), item
+        else:
+            yield Row(item.name, next(results)), item
+
+
+def _show(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from .bundle.store import open_bundle
+    from .output.terminal import bundle_table
+
+    opened = open_bundle(args.bundle)
+    if args.json:
+        sys.stdout.write(opened.manifest.model_dump_json(indent=1) + "\n")
+    else:
+        Console().print(bundle_table(opened.manifest.model_dump()))
+    return ALL_ASSESSED
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from .bundle.store import open_bundle
+
+    opened = open_bundle(args.bundle)
+    sys.stdout.write(f"{opened.manifest.name}: {len(opened.manifest.files)} files are as exported\n")
+    return ALL_ASSESSED
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,57 @@
+"""One row per slice: what every output is made from. Names are file names, never identity."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from ..assessment import Assessment
+from ..errors import IqaError
+from ..template import ATTRIBUTES
+
+CSV_COLUMNS = (
+    "name",
+    *ATTRIBUTES,
+    *(f"{name}_confidence" for name in ATTRIBUTES),
+    "caption",
+    "impression",
+    "recommendation",
+    "score_origin",
+    "error",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A slice's name and its assessment, or the error it has instead."""
+
+    name: str
+    result: Assessment | IqaError
+
+    def to_json(self) -> str:
+        """One JSON object on one line."""
+        if isinstance(self.result, IqaError):
+            found: dict[str, Any] = {"error": str(self.result), "kind": type(self.result).__name__}
+        else:
+            found = self.result.to_dict()
+        return json.dumps({"name": self.name, **found}, ensure_ascii=False, allow_nan=False)
+
+    def to_csv(self) -> dict[str, str]:
+        """Values by `CSV_COLUMNS`; cells that a spreadsheet would run as a formula are quoted."""
+        if isinstance(self.result, IqaError):
+            return {"name": _plain(self.name), "error": _plain(str(self.result))}
+        scores = self.result.scores
+        return {
+            "name": _plain(self.name),
+            **{name: f"{score.value:.3f}" for name, score in scores.items()},
+            **{f"{name}_confidence": f"{s.confidence:.3f}" for name, s in scores.items()},
+            "caption": self.result.caption,
+            "impression": self.result.report.impression,
+            "recommendation": self.result.report.recommendation,
+            "score_origin": self.result.score_origin,
+        }
+
+
+def _plain(text: str) -> str:
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

@@ -1,0 +1,66 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ..assessment import Assessment
+from ..template import ATTRIBUTES, LEVELS, level_of
+from .rows import Row
+
+_COLOURS = ("red", "dark_orange", "yellow", "green", "bold green")
+
+
+class Terminal:
+    """Collects a line per slice and prints the table at the end; failures with their cause below."""
+
+    def __init__(self) -> None:
+        self._table = Table("slice", *(n.replace("_", " ") for n in ATTRIBUTES), "confidence")
+        self._failures: list[str] = []
+
+    def add(self, row: Row, hu: NDArray[np.float32] | None) -> None:
+        """See `Sink.add`."""
+        if not isinstance(row.result, Assessment):
+            message = str(row.result)
+            named = message if message.startswith(row.name) else f"{row.name}: {message}"
+            self._failures.append(named)
+            return
+        scores = row.result.scores
+        cells = [_cell(scores[n].value) if n in scores else "-" for n in ATTRIBUTES]
+        overall = scores.get("overall")
+        self._table.add_row(
+            escape(row.name), *cells, f"{overall.confidence:.0%}" if overall else "-"
+        )
+
+    def finish(self) -> None:
+        """See `Sink.finish`."""
+        console = Console()
+        if self._table.row_count:
+            console.print(self._table)
+        for message in self._failures:
+            console.print(f"[red]not assessed[/] {escape(message)}")
+
+
+def _cell(value: float) -> str:
+    level = level_of(value)
+    return f"[{_COLOURS[level]}]{value:.1f} {LEVELS[level]}[/]"
+
+
+def bundle_table(manifest: Mapping[str, Any]) -> Table:
+    """A bundle's manifest, short."""
+    table = Table("bundle", f"{manifest['name']} {manifest['version']}")
+    for key in ("family", "precision", "opset", "licence", "data", "score_origin"):
+        table.add_row(key.replace("_", " "), escape(str(manifest[key])))
+    for name, facts in manifest["files"].items():
+        table.add_row(name, f"{facts['bytes'] / 1e6:.1f} MB, SHA-256 {facts['sha256'][:16]}…")
+    for group in ("parity", "metrics"):
+        for name, value in manifest[group].items():
+            table.add_row(f"{group}: {name.replace('_', ' ')}", f"{value:.4g}")
+    return table
