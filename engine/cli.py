@@ -167,7 +167,9 @@ def _verify(args: argparse.Namespace) -> int:
     from .bundle.store import open_bundle
 
     opened = open_bundle(args.bundle)
-    sys.stdout.write(f"{opened.manifest.name}: {len(opened.manifest.files)} files are as exported\n")
+    sys.stdout.write(
+        f"{opened.manifest.name}: {len(opened.manifest.files)} files are as exported\n"
+    )
     return ALL_ASSESSED
 
 

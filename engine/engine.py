@@ -100,9 +100,7 @@ class Engine:
     @overload
     def assess(self, array: Sequence[Slice]) -> list[Assessment | InputError]: ...
 
-    def assess(
-        self, array: Slice | Sequence[Slice]
-    ) -> Assessment | list[Assessment | InputError]:
+    def assess(self, array: Slice | Sequence[Slice]) -> Assessment | list[Assessment | InputError]:
         """Assess one slice, or many.
 
         Args:
@@ -170,7 +168,9 @@ class Engine:
         except InputError as error:
             return error
 
-    def _caption(self, pixels: list[NDArray[np.float32]], prepare_seconds: float) -> list[Assessment]:
+    def _caption(
+        self, pixels: list[NDArray[np.float32]], prepare_seconds: float
+    ) -> list[Assessment]:
         with self._turn:
             if self._captioner is None:
                 raise EngineClosedError("this engine was closed meanwhile; load another one")
@@ -224,9 +224,7 @@ def _rules(manifest: Manifest) -> Rules:
 
 def _shapes(manifest: Manifest) -> GraphShapes:
     decoder: dict[str, Any] = manifest.decoder.model_dump(exclude={"vocab_size"})
-    return GraphShapes(
-        channels=len(manifest.image.windows), size=manifest.image.size, **decoder
-    )
+    return GraphShapes(channels=len(manifest.image.windows), size=manifest.image.size, **decoder)
 
 
 def _check_stack(values: Slice) -> None:

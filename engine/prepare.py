@@ -60,7 +60,9 @@ def check_slice(hu: NDArray[np.generic]) -> NDArray[np.float32]:
     values = hu.astype(np.float32, copy=False)
     if not np.isfinite(values).all():
         count = int(values.size - np.isfinite(values).sum())
-        raise NonFiniteError(f"{count} pixels are NaN or infinite; replace them, e.g. by air (-1024)")
+        raise NonFiniteError(
+            f"{count} pixels are NaN or infinite; replace them, e.g. by air (-1024)"
+        )
     low, high = float(values.min()), float(values.max())
     if low == high:
         raise NoAnatomyError(f"every pixel is {low:g}: there is nothing to assess")

@@ -21,7 +21,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("checkpoint", type=Path, help="folder written by training.finetune")
     parser.add_argument("--out", type=Path, required=True, help="bundle folder; replaced")
-    parser.add_argument("--slices", type=Path, required=True, help="data set; its test slices are compared")
+    parser.add_argument(
+        "--slices", type=Path, required=True, help="data set; its test slices are compared"
+    )
     args = parser.parse_args(arguments)
 
     from training.data.formats import read_slice, read_table

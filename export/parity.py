@@ -99,7 +99,9 @@ def _level_probabilities(
     lines = [[*rules.prompt, *row[:-1]] + [0] * (longest - len(row)) for row in captions]
     probabilities = model.decode(torch.tensor(lines), cross).softmax(-1)[..., list(rules.levels)]
     skip = len(rules.prompt) - 1
-    return [p[skip : skip + len(row)].numpy() for p, row in zip(probabilities, captions, strict=True)]
+    return [
+        p[skip : skip + len(row)].numpy() for p, row in zip(probabilities, captions, strict=True)
+    ]
 
 
 def check(figures: dict[str, float]) -> None:

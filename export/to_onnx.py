@@ -42,7 +42,12 @@ def export_decoder(model: Captioner, path: Path) -> None:
         DecoderGraph(model),
         (tokens, start, cross, past),
         path,
-        inputs=["tokens", "start", *_names("cross", c.decoder_layers), *_names("past", c.decoder_layers)],
+        inputs=[
+            "tokens",
+            "start",
+            *_names("cross", c.decoder_layers),
+            *_names("past", c.decoder_layers),
+        ],
         outputs=["next_tokens", "level_logprobs", *_names("present", c.decoder_layers)],
         shapes=(
             {0: batch, 1: length},

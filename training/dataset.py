@@ -117,7 +117,9 @@ def _degrade_original(job: tuple[Original, str, int, int, int, Path]) -> list[di
     return rows
 
 
-def load_slices(data: Path, manifest: pd.DataFrame) -> Iterator[np.ndarray[Any, np.dtype[np.int16]]]:
+def load_slices(
+    data: Path, manifest: pd.DataFrame
+) -> Iterator[np.ndarray[Any, np.dtype[np.int16]]]:
     """The slices of some manifest rows, (H, W) int16 HU, in order."""
     for name in manifest["file"]:
         yield np.load(data / name, allow_pickle=False)
@@ -149,7 +151,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     contact_sheet(args.out, manifest, args.out / "contact-sheet.png")
     histograms(manifest, args.out / "histograms.png")
-    sys.stdout.write(f"{len(manifest)} slices in {args.out}: {dict(manifest['split'].value_counts())}\n")
+    sys.stdout.write(
+        f"{len(manifest)} slices in {args.out}: {dict(manifest['split'].value_counts())}\n"
+    )
     return 0
 
 

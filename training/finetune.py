@@ -194,7 +194,9 @@ def _log_curve(curve: list[dict[str, float]], out: Path) -> None:
     plt.close(figure)
 
 
-def finish(model: Captioner, validation: Samples, test: Samples, out: Path, origin: str) -> dict[str, Agreement]:
+def finish(
+    model: Captioner, validation: Samples, test: Samples, out: Path, origin: str
+) -> dict[str, Agreement]:
     """Calibrate on validation patients, measure on test patients, write `training.json`."""
     lines = calibrate(predict(model, validation), validation.scores.astype(float))
     scores = apply_calibration(predict(model, test), lines)
@@ -252,7 +254,9 @@ def main(arguments: list[str] | None = None) -> int:
     trainer.run()
     best = Captioner.load(args.out)
     results = finish(best, parts["validation"], parts["test"], args.out, rows["origin"].iloc[0])
-    sys.stdout.write(f"{table(results)}\ntrained in {(time.perf_counter() - started) / 60:.0f} min\n")
+    sys.stdout.write(
+        f"{table(results)}\ntrained in {(time.perf_counter() - started) / 60:.0f} min\n"
+    )
     return 0
 
 

@@ -108,9 +108,7 @@ class SecondOrderStem(nn.Module):
         features = len(SCALES) * config.windows * (FILTER**2 - 1)
         self.scale = nn.Parameter(torch.full((features,), 0.4))
         self.shift = nn.Parameter(torch.full((features,), 2.5))
-        self.mlp = nn.Sequential(
-            nn.Linear(features, 256), nn.GELU(), nn.Linear(256, config.width)
-        )
+        self.mlp = nn.Sequential(nn.Linear(features, 256), nn.GELU(), nn.Linear(256, config.width))
         self.patch = nn.Conv2d(
             config.windows, config.width, config.token_px // 2, stride=config.token_px // 2
         )
@@ -156,9 +154,7 @@ class Attention(nn.Module):
         """Keys and values of `x`, each (B, heads, T, head_dim)."""
         return self.split(self.key(x)), self.split(self.value(x))
 
-    def forward(
-        self, x: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
         query = self.split(self.query(x))
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         flat: Tensor = self.out(mixed.transpose(1, 2).reshape(x.shape))
@@ -167,7 +163,9 @@ class Attention(nn.Module):
 
 def _mlp(config: CaptionerConfig) -> nn.Sequential:
     hidden = config.width * config.mlp_ratio
-    return nn.Sequential(nn.Linear(config.width, hidden), nn.GELU(), nn.Linear(hidden, config.width))
+    return nn.Sequential(
+        nn.Linear(config.width, hidden), nn.GELU(), nn.Linear(hidden, config.width)
+    )
 
 
 class EncoderLayer(nn.Module):

@@ -33,7 +33,9 @@ class Vocabulary:
     def of(cls, tokenizer: Tokenizer) -> Vocabulary:
         """Look the ids up in a tokenizer."""
         levels = tuple(int(tokenizer.token_to_id(f"▁{level}")) for level in LEVELS)
-        return cls(tokenizer, tokenizer.token_to_id("[BOS]"), tokenizer.token_to_id("[EOS]"), levels)
+        return cls(
+            tokenizer, tokenizer.token_to_id("[BOS]"), tokenizer.token_to_id("[EOS]"), levels
+        )
 
     def tokens(self, levels: dict[str, int]) -> list[int]:
         """[BOS] caption [EOS]."""

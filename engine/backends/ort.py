@@ -168,7 +168,8 @@ def _check(
     for name, shape in floats.items():
         arg = args[name]
         fits = len(arg.shape) == len(shape) + 1 and all(
-            actual == wanted for actual, wanted in zip(arg.shape[1:], shape, strict=True)
+            actual == wanted
+            for actual, wanted in zip(arg.shape[1:], shape, strict=True)
             if isinstance(actual, int)
         )
         if arg.type != _FLOAT or not fits:

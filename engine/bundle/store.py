@@ -94,7 +94,9 @@ def _json(text: str, file: Path) -> dict[str, Any]:
     try:
         raw = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise BundleCorruptError(f"{file} is not JSON ({error}); export the bundle again") from error
+        raise BundleCorruptError(
+            f"{file} is not JSON ({error}); export the bundle again"
+        ) from error
     if not isinstance(raw, dict):
         raise BundleCorruptError(f"{file} holds no JSON object; export the bundle again")
     return raw

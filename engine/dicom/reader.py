@@ -134,7 +134,9 @@ def _check_rescale(dataset: Dataset, name: str) -> None:
         raise NotCtError(f"{name}: values are {unit}, not HU (a derived map)")
     derived = str(dataset.get("SOPClassUID", "")) == "1.2.840.10008.5.1.4.1.1.2.1"
     kinds = [str(part).upper() for part in dataset.get("ImageType", [])]
-    if derived and any("PERFUSION" in part or part in ("CBF", "CBV", "MTT", "TTP") for part in kinds):
+    if derived and any(
+        "PERFUSION" in part or part in ("CBF", "CBV", "MTT", "TTP") for part in kinds
+    ):
         raise NotCtError(f"{name}: a perfusion map, not CT values")
 
 

@@ -105,5 +105,3 @@ class Html:
         self._cards.close()
         stream.write(html.TAIL)
         self._file.finish()
-
-

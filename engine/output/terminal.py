@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..assessment import Assessment
-from ..template import ATTRIBUTES, LEVELS, level_of
+from ..template import ATTRIBUTES, level_of
 from .rows import Row
 
 _COLOURS = ("red", "dark_orange", "yellow", "green", "bold green")
@@ -22,7 +22,10 @@ class Terminal:
     """Collects a line per slice and prints the table at the end; failures with their cause below."""
 
     def __init__(self) -> None:
-        self._table = Table("slice", *(n.replace("_", " ") for n in ATTRIBUTES), "confidence")
+        self._table = Table()
+        self._table.add_column("slice", overflow="fold")
+        for heading in ("noise", "sharp", "artifacts", "low contrast", "overall", "confidence"):
+            self._table.add_column(heading, justify="right")
         self._failures: list[str] = []
 
     def add(self, row: Row, hu: NDArray[np.float32] | None) -> None:
@@ -50,7 +53,7 @@ class Terminal:
 
 def _cell(value: float) -> str:
     level = level_of(value)
-    return f"[{_COLOURS[level]}]{value:.1f} {LEVELS[level]}[/]"
+    return f"[{_COLOURS[level]}]{value:.1f}[/]"
 
 
 def bundle_table(manifest: Mapping[str, Any]) -> Table:

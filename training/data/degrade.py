@@ -73,7 +73,9 @@ def draw(rng: Rng) -> Degradation:
 
 def _draw_artifact(rng: Rng) -> dict[str, float | int]:
     """One artifact, sometimes faint and sometimes strong; sparse views are the most frequent."""
-    kind = rng.choice(["views", "missing", "motion", "ring", "metal"], p=[0.4, 0.15, 0.15, 0.15, 0.15])
+    kind = rng.choice(
+        ["views", "missing", "motion", "ring", "metal"], p=[0.4, 0.15, 0.15, 0.15, 0.15]
+    )
     if kind == "views":
         return {"views": VIEWS // int(rng.choice([2, 3, 4, 5, 6, 8]))}
     if kind == "missing":
@@ -142,7 +144,9 @@ class Degrader:
 
         quiet = kernel(self.hu + noise)
         return Layers(
-            image=np.clip(kernel(self.hu + noise + artifacts), -1024, 3071) if artifacts.any() else quiet,
+            image=np.clip(kernel(self.hu + noise + artifacts), -1024, 3071)
+            if artifacts.any()
+            else quiet,
             without_artifacts=quiet,
             noise_free=kernel(self.hu),
             kernel=kernel,

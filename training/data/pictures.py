@@ -11,7 +11,7 @@ import pandas as pd
 from engine.template import ATTRIBUTES, MAX_SCORE
 
 mpl.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402  (the backend must be chosen first)
+from matplotlib import pyplot as plt
 
 
 def contact_sheet(data: Path, manifest: pd.DataFrame, out: Path, *, columns: int = 6) -> None:
@@ -20,7 +20,9 @@ def contact_sheet(data: Path, manifest: pd.DataFrame, out: Path, *, columns: int
     picks = ranked.iloc[np.linspace(0, len(ranked) - 1, columns * 4).round().astype(int)]
     figure, axes = plt.subplots(4, columns, figsize=(columns * 2.4, 11), layout="constrained")
     for axis, (_, row) in zip(axes.flat, picks.iterrows(), strict=True):
-        axis.imshow(np.load(data / row["file"], allow_pickle=False), cmap="gray", vmin=-160, vmax=240)
+        axis.imshow(
+            np.load(data / row["file"], allow_pickle=False), cmap="gray", vmin=-160, vmax=240
+        )
         axis.set_axis_off()
         others = " ".join(f"{name[0]}{row[name]:.1f}" for name in ATTRIBUTES[:-1])
         axis.set_title(f"overall {row['overall']:.1f}\n{others}", fontsize=8)
@@ -31,7 +33,9 @@ def contact_sheet(data: Path, manifest: pd.DataFrame, out: Path, *, columns: int
 
 def histograms(manifest: pd.DataFrame, out: Path) -> None:
     """One histogram per attribute."""
-    figure, axes = plt.subplots(1, len(ATTRIBUTES), figsize=(14, 2.6), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(
+        1, len(ATTRIBUTES), figsize=(14, 2.6), sharey=True, layout="constrained"
+    )
     for axis, name in zip(axes, ATTRIBUTES, strict=True):
         axis.hist(manifest[name], bins=np.linspace(0, MAX_SCORE, 21))
         axis.set_title(f"{name.replace('_', ' ')}, mean {manifest[name].mean():.2f}", fontsize=9)

@@ -72,5 +72,7 @@ def mean_scores(opinions: list[Mapping[str, int]] | list[dict[str, int]]) -> dic
 
 
 def _opinion(reader: Reader, quality: float, rng: np.random.Generator) -> int:
-    value = 2.0 + reader.gain * (quality - 2.0) + reader.bias + reader.spread * rng.standard_normal()
+    value = (
+        2.0 + reader.gain * (quality - 2.0) + reader.bias + reader.spread * rng.standard_normal()
+    )
     return int(np.clip(np.rint(value), 0, MAX_SCORE))

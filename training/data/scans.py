@@ -47,7 +47,9 @@ def read_originals(folder: Path, ids: Iterable[str] | None, per_patient: int) ->
     found = set()
     for path in sorted(folder.iterdir()):
         name = path.stem if path.suffix == ".npz" else path.name
-        if (wanted is not None and name not in wanted) or not (path.suffix == ".npz" or path.is_dir()):
+        if (wanted is not None and name not in wanted) or not (
+            path.suffix == ".npz" or path.is_dir()
+        ):
             continue
         found.add(name)
         for original in _read_npz(path) if path.suffix == ".npz" else _read_dicom(path):
@@ -63,7 +65,9 @@ def _spread(slices: list[Original], count: int) -> list[Original]:
     return [slices[i] for i in picks]
 
 
-def _original(scan: str, patient: str, part: str, i: int, mm: float, hu: NDArray[np.generic]) -> Original:
+def _original(
+    scan: str, patient: str, part: str, i: int, mm: float, hu: NDArray[np.generic]
+) -> Original:
     side = max(hu.shape)
     return Original(
         scan=scan,

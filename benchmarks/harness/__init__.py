@@ -1,0 +1,1 @@
+"""What all benchmarks share: statistics, the machine's description, output."""

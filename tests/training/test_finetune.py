@@ -1,0 +1,50 @@
+"""Fine-tuning end to end on a handful of slices: learns, resumes, writes what export needs."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from engine.template import ATTRIBUTES
+from training.finetune import main
+
+
+@pytest.fixture
+def data(tmp_path: Path, chest: NDArray[np.float32]) -> Path:
+    """Twelve slices from six patients; noise decides the score."""
+    folder = tmp_path / "data"
+    (folder / "slices").mkdir(parents=True)
+    rng, rows = np.random.default_rng(0), []
+    for i in range(12):
+        image = chest + rng.standard_normal(chest.shape) * 10.0 * (i % 5)
+        np.save(folder / f"slices/{i}.npy", image.astype(np.int16))
+        split = ("train", "train", "validation", "test")[i // 3]
+        scores = dict.fromkeys(ATTRIBUTES, 4.0 - i % 5)
+        rows.append({"file": f"slices/{i}.npy", "patient": f"p{i // 2}", "split": split, **scores})
+    pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)
+    return folder
+
+
+def test_finetune_resumes_and_finishes(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    arguments = [str(data), "--out", str(out), "--batch", "2", "--every", "1"]
+    assert main([*arguments, "--steps", "1"]) == 0
+    assert main([*arguments, "--steps", "2"]) == 0
+    assert "| overall |" in capsys.readouterr().out
+    curve = pd.read_csv(out / "learning-curve.csv")
+    assert curve["step"].tolist() == [1, 2]
+    about = json.loads((out / "training.json").read_text())
+    assert set(about["calibration"]) == set(ATTRIBUTES)
+    assert about["score_origin"] == "simulated readers"
+    names = {path.name for path in out.iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json", "learning-curve.png"} <= names
+
+
+def test_no_data_set_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert "manifest.csv" in capsys.readouterr().err
