@@ -62,7 +62,7 @@ def measure(
 
 
 def cold_start(bundle: str | None, hu: Any, rounds: int = 3) -> float:
-    """Seconds from interpreter start-up's end to the first assessment, median of fresh processes."""
+    """Seconds from a fresh interpreter's start to its first assessment, median."""
     import tempfile
 
     import numpy as np

@@ -2,7 +2,7 @@
 
 A caption is one clause per attribute, each carrying a level word and the words that go with it:
 
-    Noise is fair, with visible mottle in soft tissue. Sharpness is good, ... Overall quality is fair, ...
+    Noise level is fair: mottle is visible in soft tissue. Sharpness is good: edges are …
 
 The level word stands right after "<subject> is", so that the position of its token (the *slot*)
 is known to whoever drafts or scores a caption. The wording of a clause follows from its level

@@ -88,7 +88,7 @@ def _manifest(checkpoint: Path, model: Captioner, folder: Path) -> Manifest:
     c = model.config
     about_file = checkpoint / "training.json"
     about = json.loads(about_file.read_text()) if about_file.is_file() else {}
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    vocabulary = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab()
     neutral = {name: {"slope": 1.0, "intercept": 0.0} for name in ATTRIBUTES}
     calibration = about.get("calibration", neutral)
     return Manifest(
@@ -110,8 +110,8 @@ def _manifest(checkpoint: Path, model: Captioner, folder: Path) -> Manifest:
             vocab_size=c.vocab_size,
         ),
         tokens=TokensPart(
-            prompt=[tokenizer.token_to_id("[BOS]")],
-            end=tokenizer.token_to_id("[EOS]"),
+            prompt=[vocabulary["[BOS]"]],
+            end=vocabulary["[EOS]"],
             levels=list(c.level_ids),
         ),
         calibration={name: CalibrationPart(**line) for name, line in calibration.items()},

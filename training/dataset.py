@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -81,7 +80,7 @@ def score(manifest: pd.DataFrame, seed: int) -> pd.DataFrame:
 def _shares(originals: list[Original], count: int) -> list[int]:
     """How many slices each original gives, so that patients, not slices, weigh the same."""
     patients = list(dict.fromkeys(o.patient for o in originals))
-    shares = []
+    shares: list[int] = []
     for patient in patients:
         n = sum(o.patient == patient for o in originals)
         share = -(-count // len(patients))
@@ -115,14 +114,6 @@ def _degrade_original(job: tuple[Original, str, int, int, int, Path]) -> list[di
             }
         )
     return rows
-
-
-def load_slices(
-    data: Path, manifest: pd.DataFrame
-) -> Iterator[np.ndarray[Any, np.dtype[np.int16]]]:
-    """The slices of some manifest rows, (H, W) int16 HU, in order."""
-    for name in manifest["file"]:
-        yield np.load(data / name, allow_pickle=False)
 
 
 def main(arguments: list[str] | None = None) -> int:

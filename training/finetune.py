@@ -114,7 +114,7 @@ class Trainer:
         self.model.train()
         loss = loss_of(self.model, self.train.batch(self._rows(rng), rng))
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.step += 1

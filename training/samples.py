@@ -32,10 +32,9 @@ class Vocabulary:
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> Vocabulary:
         """Look the ids up in a tokenizer."""
-        levels = tuple(int(tokenizer.token_to_id(f"▁{level}")) for level in LEVELS)
-        return cls(
-            tokenizer, tokenizer.token_to_id("[BOS]"), tokenizer.token_to_id("[EOS]"), levels
-        )
+        vocabulary = tokenizer.get_vocab()
+        levels = tuple(vocabulary[f"▁{level}"] for level in LEVELS)
+        return cls(tokenizer, vocabulary["[BOS]"], vocabulary["[EOS]"], levels)
 
     def tokens(self, levels: dict[str, int]) -> list[int]:
         """[BOS] caption [EOS]."""
@@ -82,7 +81,7 @@ class Samples:
     ) -> None:
         self.vocabulary = vocabulary
         self.scores = manifest[list(ATTRIBUTES)].to_numpy(np.float32)
-        self.patients = manifest["patient"].astype(str).to_numpy()
+        self.patients = manifest["patient"].to_numpy(np.str_)
         spec = image_spec(stem.config.size)
         energies, halves = [], []
         for name in tqdm(manifest["file"], desc="measure", unit="slice"):

@@ -7,7 +7,7 @@ is bound as past input and present output at once, so that TensorScatter writes 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -157,7 +157,7 @@ def _open(file: Path, threads: int | None) -> ort.InferenceSession:
 def _check(
     file: Path,
     found: Sequence[ort.NodeArg],
-    floats: dict[str, tuple[int, ...]],
+    floats: Mapping[str, tuple[int, ...]],
     others: tuple[str, ...] = (),
 ) -> None:
     """Compare one side of a graph with the contract; `floats` maps names to shapes after B."""

@@ -65,7 +65,7 @@ class DecoderPart(_Part):
 
 
 class TokensPart(_Part):
-    """Token ids the decoding needs: the prompt (BOS …), the end, the level words bad … excellent."""
+    """Token ids that decoding needs: prompt (BOS …), end, level words bad … excellent."""
 
     prompt: Annotated[list[TokenId], Field(min_length=1)]
     end: TokenId

@@ -19,7 +19,7 @@ _COLOURS = ("red", "dark_orange", "yellow", "green", "bold green")
 
 
 class Terminal:
-    """Collects a line per slice and prints the table at the end; failures with their cause below."""
+    """A line per slice, printed at the end; failures with their cause below."""
 
     def __init__(self) -> None:
         self._table = Table()
