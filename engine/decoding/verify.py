@@ -63,7 +63,8 @@ class _Row:
         count = accepted_length(draft, chosen)
         self.failures = self.failures + 1 if draft and not count else 0
         self._learn(draft, logprobs[first:])
-        fresh = chosen[: count + 1]
+        room = self.rules.max_length - len(self.rules.prompt) - len(self.tokens)
+        fresh = chosen[: min(count + 1, room)]
         if self.rules.end in fresh:
             fresh = fresh[: fresh.index(self.rules.end) + 1]
         self.tokens += fresh
