@@ -23,8 +23,8 @@ class Terminal:
 
     def __init__(self) -> None:
         self._table = Table()
-        self._table.add_column("slice", overflow="fold")
-        for heading in ("noise", "sharp", "artifacts", "low contrast", "overall", "confidence"):
+        self._table.add_column("slice", overflow="fold", min_width=24)
+        for heading in ("noise", "sharp", "artif.", "low c.", "overall", "sure"):
             self._table.add_column(heading, justify="right")
         self._failures: list[str] = []
 
