@@ -16,7 +16,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, JPEGLSLossless, 
 
 from training.data.degrade import Degradation, Degrader
 
-CHEST, ABDOMEN = "lidc-0002", "sbu-a072894-19001203"
+CHEST, ABDOMEN = "lidc-0002", "pancreas-0001"
 HERE = Path(__file__).parent
 
 
