@@ -145,6 +145,8 @@ def _bind_result(binding: ort.IOBinding, name: str, array: NDArray[np.generic]) 
 
 def _open(file: Path, threads: int | None) -> ort.InferenceSession:
     options = ort.SessionOptions()
+    # Each session has threads of its own; spinning ones would take the other session's cores.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # errors arrive as exceptions; nothing is printed
     if threads is not None:
         options.intra_op_num_threads = threads
