@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .assessment import Assessment, Report, Score, Timings
+    from .assessment import Assessment, Provenance, Rating, Report, Score, SeriesReport, Timings
     from .engine import Engine
     from .errors import (
         BackendError,
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
         BundleNotFoundError,
         BundlePathError,
         BundleVersionError,
+        ChatError,
+        CircuitOpenError,
         EngineClosedError,
         ImageFileError,
         InputError,
@@ -29,11 +31,20 @@ if TYPE_CHECKING:
         NoPixelsError,
         NotCtError,
         NotHounsfieldError,
+        OfflineError,
+        ReplyError,
+        ReporterError,
+        ReporterSetupError,
+        ReporterStatusError,
+        ReporterTimeoutError,
+        ReporterUnreachableError,
         ShapeError,
         TemplateError,
         UnreadableFileError,
         UnsupportedEncodingError,
     )
+    from .offline import forbid_network
+    from .reporting.options import ReporterOptions
 
 __version__ = "0.1.0"
 
@@ -46,6 +57,8 @@ __all__ = [
     "BundleNotFoundError",
     "BundlePathError",
     "BundleVersionError",
+    "ChatError",
+    "CircuitOpenError",
     "Engine",
     "EngineClosedError",
     "ImageFileError",
@@ -57,14 +70,26 @@ __all__ = [
     "NonFiniteError",
     "NotCtError",
     "NotHounsfieldError",
+    "OfflineError",
+    "Provenance",
+    "Rating",
+    "ReplyError",
     "Report",
+    "ReporterError",
+    "ReporterOptions",
+    "ReporterSetupError",
+    "ReporterStatusError",
+    "ReporterTimeoutError",
+    "ReporterUnreachableError",
     "Score",
+    "SeriesReport",
     "ShapeError",
     "TemplateError",
     "Timings",
     "UnreadableFileError",
     "UnsupportedEncodingError",
     "__version__",
+    "forbid_network",
 ]
 
 _HOMES = {name: "errors" for name in __all__ if name.endswith("Error")} | {
@@ -73,6 +98,11 @@ _HOMES = {name: "errors" for name in __all__ if name.endswith("Error")} | {
     "Report": "assessment",
     "Score": "assessment",
     "Timings": "assessment",
+    "Provenance": "assessment",
+    "Rating": "assessment",
+    "SeriesReport": "assessment",
+    "ReporterOptions": "reporting.options",
+    "forbid_network": "offline",
 }
 
 

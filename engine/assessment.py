@@ -9,8 +9,12 @@ from typing import Any, Literal
 
 from .template import ATTRIBUTES, LEVELS, MAX_SCORE
 
-Source = Literal["captioner", "template", "chatgpt", "local"]
-"""Where a text or a score was made."""
+Source = Literal["template", "chatgpt", "compatible", "local"]
+"""Who wrote a report: the template; ChatGPT (OpenAI or Azure); another OpenAI-compatible server; a
+model on this machine."""
+
+Suitability = Literal["suitable", "limited", "unsuitable"]
+"""Whether a slice or series serves for diagnosis."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,13 +35,65 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """A quality report in words, and who wrote it."""
+class Rating:
+    """A reporter's own score for one attribute, 0 … 4, with its reason in one line."""
 
+    value: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Who wrote a report, and what it took.
+
+    Attributes:
+        source: the writer.
+        reason: why the template wrote it although another reporter was asked for; else None.
+        model: model id as the server answered it; None for the template.
+        fingerprint: the server's `system_fingerprint`, if it gave one.
+        prompt: version of the prompt, such as "slice.v1"; None for the template.
+        cached: nothing was sent: the reply is from the cache; tokens and cost are of back then.
+        prompt_tokens, completion_tokens: of the one request that slices of equal caption share.
+        cost: of that request, in the currency of the prices given; None if unpriced.
+    """
+
+    source: Source
+    reason: str | None = None
+    model: str | None = None
+    fingerprint: str | None = None
+    prompt: str | None = None
+    cached: bool = False
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A quality report in words; the same parts whoever wrote it.
+
+    Attributes:
+        ratings: attribute -> the reporter's score; the template repeats the captioner's.
+        findings: attribute -> one sentence.
+        impression: one sentence on the whole.
+        suitability: for diagnosis.
+        recommendation: what to do: nothing, re-scan, dose, kernel, …
+        limits: what this report cannot know.
+        provenance: who wrote it.
+    """
+
+    ratings: dict[str, Rating]
     findings: dict[str, str]
     impression: str
+    suitability: Suitability
     recommendation: str
-    source: Source
+    limits: str
+    provenance: Provenance
+
+    @property
+    def source(self) -> Source:
+        """Who wrote it."""
+        return self.provenance.source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +118,8 @@ class Assessment:
     Attributes:
         caption: the captioner's text.
         scores: attribute -> `Score`, in the order of `engine.template.ATTRIBUTES`.
-        report: the report made from the caption.
+        report: the reporter's ratings and words, made from the caption; `report.provenance` says
+            by whom.
         follows_template: False when the caption could not be parsed; scores then rest on the
             level probabilities at the template's slots where those could be found.
         decoder_passes: decoder runs that this caption took.
@@ -84,6 +141,11 @@ class Assessment:
     def overall(self) -> float:
         """The overall score, 0 … 4."""
         return self.scores["overall"].value
+
+    @property
+    def source(self) -> Source:
+        """Who wrote ratings and report; caption and scores are always the captioner's."""
+        return self.report.provenance.source
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, strings and numbers, as `to_json` writes them."""
@@ -110,4 +172,40 @@ class Assessment:
         )
 
 
-__all__ = ["LEVELS", "Assessment", "Report", "Score", "Source", "Timings"]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesReport:
+    """Many slices summed up. Slices are numbered by their place in the list, from 0.
+
+    Attributes:
+        slices: how many were handed over.
+        assessed: how many of them have an assessment.
+        worst: numbers of the worst slices, worst first.
+        means: attribute -> mean score of the assessed slices, 0 … 4.
+        counts: attribute -> level word -> number of slices.
+        report: the summary in words.
+    """
+
+    slices: int
+    assessed: int
+    worst: tuple[int, ...]
+    means: dict[str, float]
+    counts: dict[str, dict[str, int]]
+    report: Report
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, lists, strings and numbers."""
+        return dataclasses.asdict(self)
+
+
+__all__ = [
+    "LEVELS",
+    "Assessment",
+    "Provenance",
+    "Rating",
+    "Report",
+    "Score",
+    "SeriesReport",
+    "Source",
+    "Suitability",
+    "Timings",
+]

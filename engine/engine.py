@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast, overload
+from typing import TYPE_CHECKING, Any, Self, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .assessment import Assessment, Timings
+from .assessment import Assessment, Report, Score, SeriesReport, Timings
 from .backends.base import GraphShapes
 from .backends.select import open_graphs
 from .bundle.manifest import DECODER, ENCODER, Manifest
@@ -21,11 +22,28 @@ from .captioner import Caption, Captioner
 from .decoding.caption import Rules
 from .errors import EngineClosedError, InputError, ShapeError, TemplateError
 from .prepare import prepare
-from .reporting.base import template_report
+from .reporting.base import Judged
+from .reporting.options import ReporterOptions
+from .reporting.stage import ReportStage, open_stage
 from .scoring import score
 from .template import parse
 
+if TYPE_CHECKING:
+    from .reporting.chat import Chat
+    from .reporting.writer import ReporterStats
+
 Slice = NDArray[np.generic]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Captioned:
+    """A slice on its way: all but the report. Seconds are its share of its batch."""
+
+    row: Caption
+    scores: dict[str, Score]
+    prepare: float
+    encode: float
+    decode: float
 
 
 class Engine:
@@ -34,9 +52,17 @@ class Engine:
     Several threads may share one engine: their batches take turns.
     """
 
-    def __init__(self, bundle: Bundle, captioner: Captioner, device: str, max_batch: int) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        captioner: Captioner,
+        stage: ReportStage,
+        device: str,
+        max_batch: int,
+    ) -> None:
         """Use `Engine.load`."""
         self._bundle = bundle
+        self._stage = stage
         self._captioner: Captioner | None = captioner
         self._device = device
         self._max_batch = max_batch
@@ -50,6 +76,7 @@ class Engine:
         device: str = "cpu",
         threads: int | None = None,
         max_batch: int = 8,
+        reporter: ReporterOptions | None = None,
     ) -> Engine:
         """Verify a bundle, open its graphs, and warm up.
 
@@ -58,11 +85,16 @@ class Engine:
             device: "cpu".
             threads: threads per graph run; None leaves it to the runtime.
             max_batch: most slices in one run; memory is reserved for it once.
+            reporter: the language model that writes ratings and reports; None: the template does,
+                without any network package.
 
         Raises:
             BundleError: the bundle is missing, changed, or of another version.
             BackendUnavailableError: the device or ONNX Runtime is not there.
             BackendError: the graphs cannot be opened or run.
+            ReporterSetupError: the reporter's options cannot work (no key, no such model file).
+            MissingExtraError: a local model without the extra `local`.
+            OfflineError: the network is forbidden and the reporter is not on this machine.
         """
         opened = open_bundle(bundle)
         rules = _rules(opened.manifest)
@@ -82,7 +114,12 @@ class Engine:
         )
         image = opened.manifest.image
         captioner(np.zeros((1, len(image.windows), image.size, image.size), np.float32))
-        return cls(opened, captioner, device, max_batch)
+        try:
+            stage = open_stage(reporter)
+        except BaseException:
+            captioner.close()
+            raise
+        return cls(opened, captioner, stage, device, max_batch)
 
     @property
     def bundle(self) -> Bundle:
@@ -115,6 +152,8 @@ class Engine:
             InputError: the one slice cannot be assessed, or `array` is neither of these.
             EngineClosedError: after `close`.
             BackendError: a graph failed.
+            ReporterError: the reporter failed, and its options require it. Otherwise the template
+                writes, and `report.provenance.reason` says why.
         """
         if isinstance(array, (list, tuple)):
             return self._assess_all([np.asarray(item) for item in array])
@@ -127,8 +166,41 @@ class Engine:
         _check_stack(values)
         return self._assess_all(list(values))
 
+    def summarise(self, items: Sequence[Assessment | InputError]) -> SeriesReport:
+        """Sum up a series: counts, means, worst slices and a report on the whole.
+
+        Args:
+            items: as `assess` returns them for many slices.
+
+        Raises:
+            ReporterError: the reporter failed, and its options require it.
+        """
+        return self._stage.series(items)
+
+    def chat(self, about: Assessment | Sequence[Assessment | InputError]) -> Chat:
+        """Start a conversation grounded in one assessment or many.
+
+        Raises:
+            ReporterSetupError: the engine was loaded without a reporter.
+        """
+        return self._stage.chat([about] if isinstance(about, Assessment) else about)
+
+    def resume_chat(self, path: str | Path) -> Chat:
+        """Go on with a conversation that `Chat.save` wrote.
+
+        Raises:
+            ChatError: the file holds no conversation that this version can read.
+            ReporterSetupError: the engine was loaded without a reporter.
+        """
+        return self._stage.resume_chat(path)
+
+    def reporter_stats(self) -> ReporterStats | None:
+        """Calls, cache hits, tokens and cost so far; None when the template writes."""
+        return self._stage.stats()
+
     def close(self) -> None:
-        """Give back sessions and buffers; safe to call twice."""
+        """Give back sessions, buffers and connections; safe to call twice."""
+        self._stage.close()
         with self._turn:
             if self._captioner is not None:
                 self._captioner.close()
@@ -146,14 +218,16 @@ class Engine:
         self.close()
 
     def _assess_all(self, slices: list[Slice]) -> list[Assessment | InputError]:
+        """Caption batch after batch, then report on all at once: fewest requests."""
         if self._captioner is None:
             raise EngineClosedError("this engine is closed; load another one")
-        results: list[Assessment | InputError] = []
+        captioned: list[_Captioned | InputError] = []
         for first in range(0, len(slices), self._max_batch):
-            results += self._assess_batch(slices[first : first + self._max_batch])
-        return results
+            captioned += self._caption_batch(slices[first : first + self._max_batch])
+        made = iter(self._report([c for c in captioned if not isinstance(c, InputError)]))
+        return [item if isinstance(item, InputError) else next(made) for item in captioned]
 
-    def _assess_batch(self, slices: list[Slice]) -> list[Assessment | InputError]:
+    def _caption_batch(self, slices: list[Slice]) -> list[_Captioned | InputError]:
         """Prepare each slice, caption those that are sound, put the results back in order."""
         begin = time.perf_counter()
         prepared = [self._prepare(hu) for hu in slices]
@@ -170,46 +244,59 @@ class Engine:
 
     def _caption(
         self, pixels: list[NDArray[np.float32]], prepare_seconds: float
-    ) -> list[Assessment]:
+    ) -> list[_Captioned]:
         with self._turn:
             if self._captioner is None:
                 raise EngineClosedError("this engine was closed meanwhile; load another one")
             captions = self._captioner(np.stack(pixels))
         share = 1.0 / len(pixels)
         return [
-            self._assessment(row, prepare_seconds, captions.encode * share, captions.decode * share)
+            _Captioned(
+                row=row,
+                scores=self._scores(row),
+                prepare=prepare_seconds,
+                encode=captions.encode * share,
+                decode=captions.decode * share,
+            )
             for row in captions.rows
         ]
 
-    def _assessment(
-        self, row: Caption, prepare_seconds: float, encode: float, decode: float
-    ) -> Assessment:
-        begin = time.perf_counter()
-        manifest = self._bundle.manifest
-        scores = {
+    def _scores(self, row: Caption) -> dict[str, Score]:
+        calibration = self._bundle.manifest.calibration
+        return {
             name: score(
                 probabilities,
-                slope=manifest.calibration[name].slope,
-                intercept=manifest.calibration[name].intercept,
+                slope=calibration[name].slope,
+                intercept=calibration[name].intercept,
             )
             for name, probabilities in row.probabilities.items()
         }
-        report = template_report(scores)
-        timings = Timings(
-            prepare=prepare_seconds,
-            encode=encode,
-            decode=decode,
-            report=time.perf_counter() - begin,
-        )
+
+    def _report(self, captioned: list[_Captioned]) -> list[Assessment]:
+        if not captioned:
+            return []
+        begin = time.perf_counter()
+        judged = [Judged(caption=item.row.text, scores=item.scores) for item in captioned]
+        reports = self._stage.submit(judged).result()
+        seconds = (time.perf_counter() - begin) / len(captioned)
+        return [
+            self._assessment(item, report, seconds)
+            for item, report in zip(captioned, reports, strict=True)
+        ]
+
+    def _assessment(self, item: _Captioned, report: Report, seconds: float) -> Assessment:
+        manifest = self._bundle.manifest
         return Assessment(
-            caption=row.text,
-            scores=scores,
+            caption=item.row.text,
+            scores=item.scores,
             report=report,
-            follows_template=_follows_template(row.text),
-            decoder_passes=row.passes,
+            follows_template=_follows_template(item.row.text),
+            decoder_passes=item.row.passes,
             bundle=f"{manifest.name} {manifest.version}",
             score_origin=manifest.score_origin,
-            timings=timings,
+            timings=Timings(
+                prepare=item.prepare, encode=item.encode, decode=item.decode, report=seconds
+            ),
         )
 
 

@@ -19,6 +19,16 @@ IqaError
 │   └── BundleVersionError               a manifest version this engine does not read
 ├── BackendError (RuntimeError)          a graph could not be opened or run
 │   └── BackendUnavailableError          the device or package that was asked for is not there
+├── ReporterError (RuntimeError)         the reporter asked for could not answer
+│   ├── ReporterSetupError               options that cannot work: no key, no such model file
+│   ├── ReporterUnreachableError         refused, no such host, connection cut
+│   ├── ReporterTimeoutError             no answer within the time given
+│   ├── ReporterStatusError              an HTTP status other than 200
+│   ├── ReplyError                       refused, empty, malformed, too large, or contradicts
+│   │                                    the caption
+│   └── CircuitOpenError                 not asked: it failed too often just now
+├── OfflineError (RuntimeError)          a network use while the network is forbidden
+├── ChatError (ValueError)               a question or a saved conversation that cannot be used
 ├── EngineClosedError (RuntimeError)     the engine was used after `close()`
 └── MissingExtraError (ImportError)      an optional package is not installed
 """
@@ -98,6 +108,64 @@ class BackendError(IqaError, RuntimeError):
 
 class BackendUnavailableError(BackendError):
     """The requested device, provider or package is not there; nothing else was used instead."""
+
+
+class ReporterError(IqaError, RuntimeError):
+    """The reporter asked for could not answer.
+
+    Attributes:
+        retryable: asking again soon may help.
+        retry_after: seconds the server wants to be left alone, if it said so.
+    """
+
+    retryable = False
+    retry_after: float | None = None
+
+
+class ReporterSetupError(ReporterError):
+    """The reporter's options cannot work; raised by `Engine.load`."""
+
+
+class ReporterUnreachableError(ReporterError):
+    """The server refused, has no address, or cut the connection."""
+
+    retryable = True
+
+
+class ReporterTimeoutError(ReporterError, TimeoutError):
+    """No answer within the time of one call, or within the deadline."""
+
+    retryable = True
+
+
+class ReporterStatusError(ReporterError):
+    """The server answered with an error status.
+
+    Attributes:
+        status: the HTTP status.
+    """
+
+    def __init__(self, message: str, *, status: int, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after = retry_after
+        self.retryable = status in (408, 409, 429) or status >= 500
+
+
+class ReplyError(ReporterError):
+    """The reply is no report: refused, empty, malformed, too large, or against the caption."""
+
+
+class CircuitOpenError(ReporterError):
+    """The server was not asked: it failed too often just now."""
+
+
+class OfflineError(IqaError, RuntimeError):
+    """Something wanted the network while it is forbidden."""
+
+
+class ChatError(IqaError, ValueError):
+    """A question, or a saved conversation, cannot be used."""
 
 
 class EngineClosedError(IqaError, RuntimeError):
