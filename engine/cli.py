@@ -1,4 +1,4 @@
-"""The command line: `iqagpt assess PATH…`, `iqagpt bundle show|verify`."""
+"""The command line: `iqagpt assess`, `chat`, `bundle` and `cache`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from . import __version__
+from . import __version__, cli_reporter
 from .errors import ImageFileError, IqaError
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .output.rows import Row
 
 ALL_ASSESSED, SOME_FAILED, NOTHING_DONE = 0, 1, 2
+_REPORTED_TOGETHER = 64
 
 _EPILOG = """\
 exit codes: 0 every slice was assessed; 1 some were not; 2 none was, or the call or bundle is wrong
@@ -60,7 +61,18 @@ def _parser() -> argparse.ArgumentParser:
     assess.add_argument("--json", metavar="FILE", help='JSON lines, a slice a line; "-": stdout')
     assess.add_argument("--csv", metavar="FILE", help="a slice a line")
     assess.add_argument("--html", metavar="FILE", help="a page with pictures, worst slices first")
+    assess.add_argument(
+        "--reporter",
+        choices=("template", "chatgpt", "required"),
+        default="template",
+        help="who writes ratings and reports: the template (no network), a language model with "
+        "the template behind it, or a language model or else an error",
+    )
+    assess.add_argument("--summary", action="store_true", help="sum up all slices at the end")
+    cli_reporter.add_options(assess)
     assess.set_defaults(run=_assess)
+    cli_reporter.add_chat(commands)
+    cli_reporter.add_cache(commands)
     bundle = commands.add_parser("bundle", help="look at a bundle")
     actions = bundle.add_subparsers(required=True, metavar="show|verify")
     show = actions.add_parser("show", help="print what a bundle says about itself")
@@ -79,6 +91,7 @@ def _assess(args: argparse.Namespace) -> int:
 
     from .dicom.series import SliceSource
     from .engine import Engine
+    from .output.terminal import Summary
 
     source = SliceSource(args.paths)
     if not len(source):
@@ -86,11 +99,27 @@ def _assess(args: argparse.Namespace) -> int:
     sinks = _sinks(args)
     errors = Console(stderr=True)
     begin = time.perf_counter()
-    with Engine.load(args.bundle, device=args.device, max_batch=args.batch) as engine:
+    summary = Summary() if args.summary else None
+    reporter = None
+    if args.reporter != "template":
+        reporter = cli_reporter.options(args, required=args.reporter == "required")
+    with (
+        cli_reporter.network(args),
+        Engine.load(
+            args.bundle, device=args.device, max_batch=args.batch, reporter=reporter
+        ) as engine,
+    ):
         items = track(source, "assess", console=errors, transient=True)
-        done, failed = _run(engine, items, args.batch, sinks)
-    for sink in sinks:
-        sink.finish()
+        # A model is asked about many slices at once: equal captions share a request.
+        group = args.batch if reporter is None else max(args.batch, _REPORTED_TOGETHER)
+        done, failed = _run(engine, items, group, [*sinks, *([summary] if summary else [])])
+        for sink in sinks:
+            sink.finish()
+        if summary:
+            page = errors if args.json == "-" else Console()
+            page.print(summary.table(engine.summarise(summary.results)))
+        if (stats := engine.reporter_stats()) is not None:
+            errors.print(cli_reporter.summary(stats))
     seconds = time.perf_counter() - begin
     errors.print(f"{done} assessed, {failed} failed in {seconds:.1f} s ({done / seconds:.1f}/s)")
     if not done:

@@ -23,6 +23,7 @@ from .decoding.caption import Rules
 from .errors import EngineClosedError, InputError, ShapeError, TemplateError
 from .prepare import prepare
 from .reporting.base import Judged
+from .reporting.facts import Items
 from .reporting.options import ReporterOptions
 from .reporting.stage import ReportStage, open_stage
 from .scoring import score
@@ -166,7 +167,7 @@ class Engine:
         _check_stack(values)
         return self._assess_all(list(values))
 
-    def summarise(self, items: Sequence[Assessment | InputError]) -> SeriesReport:
+    def summarise(self, items: Items) -> SeriesReport:
         """Sum up a series: counts, means, worst slices and a report on the whole.
 
         Args:
@@ -177,7 +178,7 @@ class Engine:
         """
         return self._stage.series(items)
 
-    def chat(self, about: Assessment | Sequence[Assessment | InputError]) -> Chat:
+    def chat(self, about: Assessment | Items) -> Chat:
         """Start a conversation grounded in one assessment or many.
 
         Raises:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..assessment import Assessment, Score
+from ..assessment import Assessment, Report, Score
 from ..prepare import Window, to_window
 from ..template import ATTRIBUTES, MAX_SCORE
 from .rows import Row
@@ -71,7 +71,20 @@ def card(row: Row, picture: str) -> str:
         f"<article><h2>{name}{total}</h2>{image}<dl>{bars}</dl>"
         f"<p>{html.escape(result.caption)}</p>"
         f'<p class="remedy">{html.escape(result.report.impression)} '
-        f"{html.escape(result.report.recommendation)}</p></article>\n"
+        f"{html.escape(result.report.recommendation)}</p>{_written_by(result.report)}</article>\n"
+    )
+
+
+def _written_by(report: Report) -> str:
+    """A language model's ratings and name; nothing for a plain template report."""
+    found = report.provenance
+    if found.source == "template":
+        reason = f"Template report: {found.reason}" if found.reason else ""
+        return f'<p class="note">{html.escape(reason)}</p>' if reason else ""
+    ratings = ", ".join(f"{n.replace('_', ' ')} {r.value:g}" for n, r in report.ratings.items())
+    return (
+        f'<p class="note">Rated by {html.escape(found.model or found.source)}: '
+        f"{html.escape(ratings)}; {report.suitability} for diagnosis.</p>"
     )
 
 

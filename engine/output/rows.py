@@ -16,7 +16,10 @@ CSV_COLUMNS = (
     *(f"{name}_confidence" for name in ATTRIBUTES),
     "caption",
     "impression",
+    "suitability",
     "recommendation",
+    "report_by",
+    "report_reason",
     "score_origin",
     "error",
 )
@@ -41,14 +44,17 @@ class Row:
         """Values by `CSV_COLUMNS`; cells that a spreadsheet would run as a formula are quoted."""
         if isinstance(self.result, IqaError):
             return {"name": _plain(self.name), "error": _plain(str(self.result))}
-        scores = self.result.scores
+        scores, report = self.result.scores, self.result.report
         return {
             "name": _plain(self.name),
             **{name: f"{score.value:.3f}" for name, score in scores.items()},
             **{f"{name}_confidence": f"{s.confidence:.3f}" for name, s in scores.items()},
-            "caption": self.result.caption,
-            "impression": self.result.report.impression,
-            "recommendation": self.result.report.recommendation,
+            "caption": _plain(self.result.caption),
+            "impression": _plain(report.impression),
+            "suitability": report.suitability,
+            "recommendation": _plain(report.recommendation),
+            "report_by": report.source,
+            "report_reason": _plain(report.provenance.reason or ""),
             "score_origin": self.result.score_origin,
         }
 

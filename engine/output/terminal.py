@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ..assessment import Assessment
+from ..assessment import Assessment, Report, SeriesReport
+from ..errors import IqaError
 from ..template import ATTRIBUTES, level_of
 from .rows import Row
 
@@ -49,6 +50,41 @@ class Terminal:
             console.print(self._table)
         for message in self._failures:
             console.print(f"[red]not assessed[/] {escape(message)}")
+
+
+class Summary:
+    """Keeps results, without pictures, to sum them up at the end."""
+
+    def __init__(self) -> None:
+        self.results: list[Assessment | IqaError] = []
+        self._names: list[str] = []
+
+    def add(self, row: Row, hu: NDArray[np.float32] | None) -> None:
+        """See `Sink.add`."""
+        self.results.append(row.result)
+        self._names.append(row.name)
+
+    def finish(self) -> None:
+        """See `Sink.finish`."""
+
+    def table(self, summary: SeriesReport) -> Table:
+        """The summary; only here do slice numbers get their file names back."""
+        table = Table("series", f"{summary.assessed} of {summary.slices} slices assessed")
+        for name, finding in summary.report.findings.items():
+            table.add_row(name.replace("_", " "), escape(finding))
+        worst = ", ".join(f"{place} ({self._names[place]})" for place in summary.worst)
+        for part in ("impression", "suitability", "recommendation", "limits"):
+            table.add_row(part, escape(getattr(summary.report, part)))
+        table.add_row("worst slices", escape(worst))
+        table.add_row("written by", escape(written_by(summary.report)))
+        return table
+
+
+def written_by(report: Report) -> str:
+    """Who wrote a report, and why it was the template if another was asked for."""
+    found = report.provenance
+    words = found.source if found.model is None else f"{found.source} ({found.model})"
+    return words if found.reason is None else f"{words}, because: {found.reason}"
 
 
 def _cell(value: float) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from ..assessment import Assessment, Provenance, Rating, Report, SeriesReport
-from ..errors import InputError
+from ..errors import InputError, IqaError
 from ..template import ATTRIBUTES, LEVELS, level_of
 from .base import LIMITS, remedy, suitability
 
@@ -23,7 +23,8 @@ WORST: Final = 5
 MAX_LISTED: Final = 60
 """Slices listed one by one in a conversation; beyond it the worst are."""
 
-Items = Sequence[Assessment | InputError]
+Items = Sequence[Assessment] | Sequence[Assessment | IqaError] | Sequence[Assessment | InputError]
+"""Results for slices in order, as `Engine.assess` gives them."""
 
 
 def quoted(facts: Mapping[str, Any]) -> str:

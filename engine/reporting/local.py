@@ -59,6 +59,7 @@ def _parameters(parameters: Any, gguf: Path, api_key: str, threads: int | None) 
     # made a token 150 times slower, so half of the cores it is.
     count = threads or max(1, (os.cpu_count() or 2) // 2)
     parameters.model.path = str(gguf)
+    parameters.model_alias = {gguf.name}  # else replies name the whole path
     parameters.hostnames = ["127.0.0.1"]
     parameters.port = 0
     parameters.api_keys = [api_key]

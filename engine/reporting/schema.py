@@ -97,16 +97,22 @@ class Reply(_Part):
     reports: Annotated[list[Item], Field(min_length=1, max_length=32)]
 
 
-def json_schema(*, line: int | None = None) -> dict[str, Any]:
-    """The schema for the request.
+def json_schema() -> dict[str, Any]:
+    """The schema for any server; without lengths, which OpenAI's strict mode does not know."""
+    schema: dict[str, Any] = _lines(Reply.model_json_schema(), None)
+    return schema
 
-    Args:
-        line: most characters of a line, for servers that hold a small model to it by grammar;
-            None leaves lengths out, which OpenAI's strict mode does not know.
+
+def local_schema(line: int) -> dict[str, Any]:
+    """The schema for llama.cpp, which holds a small model to it by grammar, token by token.
+
+    One item, lines of at most `line` characters (a small model may never end one), scores in half
+    steps (a grammar cannot hold a fraction to a range).
     """
     schema: dict[str, Any] = _lines(Reply.model_json_schema(), line)
-    if line is not None:
-        schema["properties"]["reports"]["maxItems"] = 1
+    schema["properties"]["reports"] |= {"minItems": 1, "maxItems": 1}
+    schema["$defs"]["RatingPart"]["properties"]["score"] = {"enum": [n / 2 for n in range(9)]}
+    schema["$defs"]["Item"]["properties"]["id"] = {"enum": [0]}
     return schema
 
 

@@ -24,10 +24,10 @@ from .client import OPENAI, Answer, Client, Message, resolve
 from .local import LocalServer
 from .options import ReporterOptions
 from .prompts import SERIES, SLICE, Prompt, load
-from .schema import Item, json_schema, read_reply, schema_digest
+from .schema import Item, json_schema, local_schema, read_reply, schema_digest
 
 _LOG: Final = logging.getLogger(__name__)
-_LOCAL_LINE: Final = 120
+_LOCAL_LINE: Final = 80
 """Characters of a line that a small local model is held to: without it, it may never end."""
 
 
@@ -106,7 +106,7 @@ class Writer:
         self.source: Source = _source(base_url) if self._local is None else "local"
         self.client = Client(self._options, base_url=base_url, api_key=api_key, model=model)
         self._model = model
-        self._schema = json_schema(line=_LOCAL_LINE if self._local else None)
+        self._schema = local_schema(_LOCAL_LINE) if self._local else json_schema()
         self._cache = ReplyCache(options.cache, options.cache_bytes)
         self._under_way: dict[str, asyncio.Task[dict[str, _Outcome]]] = {}
         self._slices = self._fallbacks = self._hits = self._misses = 0

@@ -143,7 +143,7 @@ def _stated(text: str) -> dict[str, float]:
     try:
         return {name: float(level) for name, level in parse(text).items()}
     except ValueError:
-        found = {name: 2.0 for name in ATTRIBUTES}
+        found = dict.fromkeys(ATTRIBUTES, 2.0)
         for level, word in enumerate(LEVELS):
             if f"Noise level is {word}" in text:
                 found["noise"] = float(level)
