@@ -65,6 +65,6 @@ class ReporterOptions:
     cache_bytes: int = 64 * 1024 * 1024
     temperature: float | None = None
     max_tokens: int = 1000
-    group: int = 5
+    group: int = 6
     tolerance: float | None = 1.0
     prices: tuple[float, float] | None = None
