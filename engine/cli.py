@@ -61,6 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     assess.add_argument("--json", metavar="FILE", help='JSON lines, a slice a line; "-": stdout')
     assess.add_argument("--csv", metavar="FILE", help="a slice a line")
     assess.add_argument("--html", metavar="FILE", help="a page with pictures, worst slices first")
+    assess.add_argument("--pdf", metavar="FILE", help="the same as a PDF (extra `pdf`)")
+    assess.add_argument("--sr", metavar="DIR", help="a DICOM SR per series (extra `dicom-sr`)")
     assess.add_argument(
         "--reporter",
         choices=("template", "chatgpt", "required"),
@@ -128,7 +130,7 @@ def _assess(args: argparse.Namespace) -> int:
 
 
 def _sinks(args: argparse.Namespace) -> list[Sink]:
-    from .output.files import Csv, Html, JsonLines
+    from .output.files import Csv, Html, JsonLines, StructuredReports
     from .output.terminal import Terminal
 
     sinks: list[Sink] = [] if args.json == "-" else [Terminal()]
@@ -138,6 +140,12 @@ def _sinks(args: argparse.Namespace) -> list[Sink]:
         sinks.append(Csv(args.csv))
     if args.html:
         sinks.append(Html(args.html))
+    if args.pdf:
+        from .output.pdf import Pdf
+
+        sinks.append(Pdf(args.pdf))
+    if args.sr:
+        sinks.append(StructuredReports(args.sr))
     return sinks
 
 
@@ -175,7 +183,7 @@ def _rows(
         if isinstance(item, ImageFileError):
             yield Row(str(item).partition(":")[0], item), item
         else:
-            yield Row(item.name, next(results)), item
+            yield Row(item.name, next(results), item.source, item.frame), item
 
 
 def _show(args: argparse.Namespace) -> int:

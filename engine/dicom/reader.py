@@ -6,7 +6,7 @@ Standard: DICOM PS3.3 C.7.6.3 (image pixel), C.8.2.1 (CT image), C.7.6.16 (multi
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,16 @@ class CtSlice:
         spacing: row and column spacing in mm, if the file says it.
         position: mm along the normal of the slice, if the file says it.
         name: file name, "#n" appended for frame n of several; never taken from the header.
+        source: the file, so that results can refer to it; None for what is not DICOM.
+        frame: number of the frame in that file, from 1; None for a file of one slice.
     """
 
     hu: NDArray[np.float32]
     spacing: tuple[float, float] | None
     position: float | None
     name: str
+    source: Path | None = None
+    frame: int | None = None
 
 
 def read_slices(path: str | Path) -> list[CtSlice]:
@@ -62,7 +66,11 @@ def read_slices(path: str | Path) -> list[CtSlice]:
     dataset = read_header(path, pixels=True)
     check_is_ct(dataset, path.name)
     stored = _stored_values(dataset, path.name)
-    return [_slice(dataset, stored, frame, path.name) for frame in range(len(stored))]
+    slices = (_slice(dataset, stored, frame, path.name) for frame in range(len(stored)))
+    return [
+        replace(found, source=path, frame=number if len(stored) > 1 else None)
+        for number, found in enumerate(slices, start=1)
+    ]
 
 
 def read_header(path: Path, *, pixels: bool = False) -> Dataset:

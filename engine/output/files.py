@@ -1,4 +1,4 @@
-"""Writes rows as they come: JSON lines, CSV and HTML, each file whole or not there at all."""
+"""Writes rows as they come: JSON lines, CSV, HTML, DICOM SR; each file whole or not there."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..assessment import Assessment
+from ..dicom.sr import Finding, read_finding, structured_report
 from . import html
 from .rows import CSV_COLUMNS, Row
+
+_FIRST_SERIES = 9001
+"""Series numbers of SRs: beyond those of scanners."""
 
 
 class Sink(Protocol):
@@ -73,6 +77,31 @@ class Csv:
     def finish(self) -> None:
         """See `Sink.finish`."""
         self._file.finish()
+
+
+class StructuredReports:
+    """One DICOM SR for each series, in a folder; files are named by their own UID."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = Path(folder)
+        self._series: dict[tuple[str, str], list[Finding]] = {}
+
+    def add(self, row: Row, hu: NDArray[np.float32] | None) -> None:
+        """See `Sink.add`; what is not DICOM, or was not assessed, has no place in it."""
+        if isinstance(row.result, Assessment) and row.source is not None:
+            found = read_finding(row.source, row.frame, row.result)
+            uids = (str(found.header.StudyInstanceUID), str(found.header.SeriesInstanceUID))
+            self._series.setdefault(uids, []).append(found)
+
+    def finish(self) -> None:
+        """See `Sink.finish`."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for number, findings in enumerate(self._series.values(), start=_FIRST_SERIES):
+            document = structured_report(findings, number=number)
+            path = self._folder / f"{document.SOPInstanceUID}.dcm"
+            part = path.with_suffix(".part")
+            document.save_as(part, enforce_file_format=True)
+            os.replace(part, path)
 
 
 class Html:

@@ -8,15 +8,11 @@ import io
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ..assessment import Assessment, Report, Score
-from ..prepare import Window, to_window
 from ..template import ATTRIBUTES, MAX_SCORE
+from . import pictures
 from .rows import Row
-
-THUMBNAIL = 320
-SOFT_TISSUE = Window(low=-160.0, high=240.0)
 
 HEAD = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
@@ -99,10 +95,7 @@ def _bar(name: str, score: Score) -> str:
 
 
 def thumbnail(hu: NDArray[np.float32]) -> str:
-    """Base64 PNG of a slice in the soft-tissue window, at most `THUMBNAIL` pixels a side."""
-    grey = ((to_window(hu, SOFT_TISSUE) + 1.0) * 127.5).astype(np.uint8)
-    picture = Image.fromarray(grey)
-    picture.thumbnail((THUMBNAIL, THUMBNAIL))
+    """Base64 PNG of a slice, see `pictures.thumbnail`."""
     stream = io.BytesIO()
-    picture.save(stream, "PNG", optimize=True)
+    pictures.thumbnail(hu).save(stream, "PNG", optimize=True)
     return base64.b64encode(stream.getvalue()).decode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ..assessment import Assessment
@@ -27,10 +28,12 @@ CSV_COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A slice's name and its assessment, or the error it has instead."""
+    """A slice's name and its assessment, or the error it has instead; its DICOM file and frame."""
 
     name: str
     result: Assessment | IqaError
+    source: Path | None = None
+    frame: int | None = None
 
     def to_json(self) -> str:
         """One JSON object on one line."""

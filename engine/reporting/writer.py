@@ -98,7 +98,10 @@ class Writer:
         self._local = LocalServer(options.gguf, options.threads) if options.gguf else None
         if self._local is not None:
             base_url, api_key = self._local.base_url, self._local.api_key
-            self._options = replace(options, group=1, temperature=options.temperature or 0.0)
+            # One caption at a time: those that wait in llama.cpp's queue would run into `timeout`.
+            self._options = replace(
+                options, group=1, concurrency=1, temperature=options.temperature or 0.0
+            )
             model, self._identity = self._local.model, self._local.digest
         else:
             base_url, api_key = resolve(options)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.cli import main
+from tests.support import llm
 
 
 def test_examples_in_every_output(
@@ -69,3 +70,43 @@ def test_a_bad_bundle_is_one_line_of_error(
 ) -> None:
     assert main(["bundle", "verify", str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_pdf_and_series_summary(
+    examples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.dcm").write_bytes(b"nonsense")
+    pdf = tmp_path / "page.pdf"
+    paths = [str(examples), str(tmp_path / "bad.dcm")]
+    assert main(["assess", *paths, "--pdf", str(pdf), "--summary"]) == 1
+    assert pdf.read_bytes().startswith(b"%PDF-")
+    assert pdf.read_bytes().count(b"/Subtype /Image") == 5
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "5 of 6 slices assessed" in shown
+    assert "chest-sparse-view.dcm" in shown
+
+
+def test_a_models_report_is_in_every_output(
+    examples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chest = str(examples / "chest-original.dcm")
+    outputs = [part for kind in ("json", "csv", "html") for part in (f"--{kind}", f"{kind}.out")]
+    files = [str(tmp_path / part) if part.endswith(".out") else part for part in outputs]
+    with llm.serve() as server:
+        reporter = ["--reporter", "chatgpt", "--no-cache", "--prices", "1", "2"]
+        assert main(["assess", chest, *files, *reporter, "--base-url", server.base_url]) == 0
+    assert "1 by the model" in " ".join(capsys.readouterr().err.split())
+    found = json.loads((tmp_path / "json.out").read_text())
+    assert found["report"]["provenance"]["model"] == "model-2026"
+    assert found["report"]["provenance"]["cost"] > 0
+    assert "compatible" in (tmp_path / "csv.out").read_text()
+    assert "Rated by model-2026" in (tmp_path / "html.out").read_text()
+
+
+def test_a_required_model_that_fails_is_exit_code_2(
+    examples: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--reporter", "required", "--no-cache", "--base-url"]
+    with llm.serve(llm.answers("prose")) as server:
+        assert main(["assess", str(examples), *arguments, server.base_url]) == 2
+    assert "schema" in capsys.readouterr().err
