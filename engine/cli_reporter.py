@@ -33,6 +33,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--model", metavar="ID", help="model id at the server")
     group.add_argument("--base-url", metavar="URL", help="any OpenAI-compatible server")
+    group.add_argument("--proxy", metavar="URL", help="an HTTP proxy on the way there")
     group.add_argument("--gguf", metavar="FILE", type=Path, help="a model file to serve here")
     group.add_argument("--timeout", type=float, metavar="S", help="seconds for one call")
     group.add_argument("--deadline", type=float, metavar="S", help="seconds for a whole batch")
@@ -46,7 +47,7 @@ def options(args: argparse.Namespace, *, required: bool) -> ReporterOptions:
     """The reporter's options as the command line gives them."""
     given = {
         name: value
-        for name in ("model", "base_url", "gguf", "timeout", "deadline")
+        for name in ("model", "base_url", "proxy", "gguf", "timeout", "deadline")
         if (value := getattr(args, name)) is not None
     }
     chosen = ReporterOptions(required=required, **given)

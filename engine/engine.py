@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,8 +25,7 @@ from .errors import EngineClosedError, InputError, ShapeError, TemplateError
 from .prepare import prepare
 from .reporting.base import Judged
 from .reporting.facts import Items
-from .reporting.options import ReporterOptions
-from .reporting.stage import ReportStage, open_stage
+from .reporting.stage import Choice, ReportStage, open_stage
 from .scoring import score
 from .template import parse
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .reporting.writer import ReporterStats
 
 Slice = NDArray[np.generic]
+_CLOSED_MEANWHILE = "this engine was closed meanwhile; load another one"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +78,7 @@ class Engine:
         device: str = "cpu",
         threads: int | None = None,
         max_batch: int = 8,
-        reporter: ReporterOptions | None = None,
+        reporter: Choice = None,
     ) -> Engine:
         """Verify a bundle, open its graphs, and warm up.
 
@@ -86,8 +87,9 @@ class Engine:
             device: "cpu".
             threads: threads per graph run; None leaves it to the runtime.
             max_batch: most slices in one run; memory is reserved for it once.
-            reporter: the language model that writes ratings and reports; None: the template does,
-                without any network package.
+            reporter: who writes ratings and reports: a language model by `ReporterOptions`;
+                "chatgpt" or "required" (no template behind it) with all defaults; None: the
+                template, without any network package.
 
         Raises:
             BundleError: the bundle is missing, changed, or of another version.
@@ -248,7 +250,7 @@ class Engine:
     ) -> list[_Captioned]:
         with self._turn:
             if self._captioner is None:
-                raise EngineClosedError("this engine was closed meanwhile; load another one")
+                raise EngineClosedError(_CLOSED_MEANWHILE)
             captions = self._captioner(np.stack(pixels))
         share = 1.0 / len(pixels)
         return [
@@ -278,7 +280,10 @@ class Engine:
             return []
         begin = time.perf_counter()
         judged = [Judged(caption=item.row.text, scores=item.scores) for item in captioned]
-        reports = self._stage.submit(judged).result()
+        try:
+            reports = self._stage.submit(judged).result()
+        except CancelledError:
+            raise EngineClosedError(_CLOSED_MEANWHILE) from None
         seconds = (time.perf_counter() - begin) / len(captioned)
         return [
             self._assessment(item, report, seconds)

@@ -1,7 +1,8 @@
 """No network: while it is forbidden, every attempt to leave this machine is an error.
 
 Python announces each socket operation to audit hooks before it happens, whichever package asks for
-it, so one hook sees them all. Loopback and Unix sockets stay open: a local model answers there.
+it, so one hook sees them all (but not a C library that opens sockets by itself: none of ours does).
+Loopback and Unix sockets stay open: a local model answers there.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from ..errors import EngineClosedError
+
 T = TypeVar("T")
 
 
@@ -21,7 +23,14 @@ class Background:
         self._thread.start()
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Start work; its future gives the result or the error, and cancels it."""
+        """Start work; its future gives the result or the error, and cancels it.
+
+        Raises:
+            EngineClosedError: after `close`.
+        """
+        if self._loop.is_closed():
+            work.close()
+            raise EngineClosedError("this engine is closed; load another one")
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:

@@ -91,13 +91,15 @@ class Client:
             ReporterSetupError: an option is out of range.
         """
         check_url(base_url)
+        if options.proxy is not None:
+            check_url(options.proxy)
         _check(options)
         self._options, self._model, self._key = options, model, api_key
         self._gate = Gate(options.breaker_failures, options.breaker_pause)
         self._slots = asyncio.Semaphore(options.concurrency)
         self.calls = 0
         http = httpx2.AsyncClient(
-            transport=Transport(),
+            transport=Transport(proxy=options.proxy),
             timeout=httpx2.Timeout(options.timeout),
             follow_redirects=False,  # a redirect could lead captions elsewhere
         )

@@ -26,6 +26,7 @@ class ReporterOptions:
         base_url: any OpenAI-compatible server, up to and including "/v1"; None: OPENAI_BASE_URL,
             else OpenAI itself.
         api_key: None: OPENAI_API_KEY. Never printed, logged or stored.
+        proxy: URL of an HTTP proxy on the way there; the environment's proxies are not used.
         gguf: a model file to serve on this machine's loopback instead (extra `local`).
         threads: threads of that local model; None: half of the cores.
         required: raise `ReporterError` from `assess` instead of falling back on the template.
@@ -51,6 +52,7 @@ class ReporterOptions:
     model: str = DEFAULT_MODEL
     base_url: str | None = None
     api_key: str | None = field(default=None, repr=False)
+    proxy: str | None = None
     gguf: Path | None = None
     threads: int | None = None
     required: bool = False

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from ..assessment import Report, SeriesReport
 from ..errors import ReporterSetupError
@@ -146,6 +146,24 @@ class ModelStage:
             self._background.close()
 
 
-def open_stage(reporter: ReporterOptions | None) -> ReportStage:
-    """The stage for these options; the template's for None."""
-    return TemplateStage() if reporter is None else ModelStage(reporter)
+Choice = ReporterOptions | Literal["chatgpt", "required"] | None
+"""Who writes: a model by options; ChatGPT with all defaults, with or without the template behind
+it; None: the template."""
+
+
+def open_stage(reporter: Choice) -> ReportStage:
+    """The stage for that choice.
+
+    Raises:
+        ReporterSetupError: no such choice, or the options cannot work.
+    """
+    if reporter is None:
+        return TemplateStage()
+    if isinstance(reporter, str):
+        if reporter not in ("chatgpt", "required"):
+            raise ReporterSetupError(
+                f'no reporter {reporter!r}; there are "chatgpt", "required", ReporterOptions(…) '
+                "and None, the template"
+            )
+        reporter = ReporterOptions(required=reporter == "required")
+    return ModelStage(reporter)

@@ -3,12 +3,15 @@
 The server is local and misbehaves over real sockets; it stands in for OpenAI's service.
 """
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import replace
 from email.utils import formatdate
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -18,6 +21,7 @@ from engine import (
     Assessment,
     CircuitOpenError,
     Engine,
+    EngineClosedError,
     ReplyError,
     ReporterError,
     ReporterOptions,
@@ -28,7 +32,7 @@ from engine import (
 )
 from engine.reporting.base import Judged
 from engine.reporting.stage import open_stage
-from engine.template import ATTRIBUTES
+from engine.template import ATTRIBUTES, caption
 from tests.support import llm
 from tests.support.llm import Behaviour, FakeServer
 
@@ -240,3 +244,72 @@ def test_close_ends_a_request_under_way(server: FakeServer, chest: NDArray[np.fl
     stage.close()
     with pytest.raises(CancelledError):
         waiting.result(timeout=5)
+
+
+def test_closing_the_engine_ends_an_assess_that_waits(
+    server: FakeServer, chest: NDArray[np.float32]
+) -> None:
+    server.behaviours = [llm.stall]
+    before = len(server.received)
+    engine = Engine.load(threads=1, reporter=_at(server.base_url, timeout=30.0, deadline=30.0))
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(engine.assess, chest)
+        while len(server.received) == before:
+            time.sleep(0.01)
+        engine.close()
+        with pytest.raises(EngineClosedError):
+            waiting.result(timeout=5)
+    with pytest.raises(EngineClosedError):
+        engine.summarise([])
+
+
+def test_no_more_calls_at_a_time_than_allowed(server: FakeServer) -> None:
+    now = most = 0
+
+    async def count(request: dict[str, object], writer: asyncio.StreamWriter) -> None:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.05)
+        now -= 1
+        await llm.good(request, writer)
+
+    server.behaviours = [count]
+    stage = open_stage(_at(server.base_url, concurrency=3, group=1))
+    levels = range(5)
+    texts = [caption(dict.fromkeys(ATTRIBUTES, n) | {"noise": m}) for n in levels for m in levels]
+    reports = stage.submit([Judged(caption=text, scores={}) for text in texts]).result()
+    stage.close()
+    assert {report.source for report in reports} == {"compatible"}
+    assert most == 3
+
+
+@pytest.mark.parametrize("reporter", ["chatgpt", "required"])
+def test_a_reporter_by_name_takes_the_environment(
+    reporter: Literal["chatgpt", "required"],
+    server: FakeServer,
+    chest: NDArray[np.float32],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-from-the-environment")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    server.behaviours = [llm.good]
+    with Engine.load(threads=1, reporter=reporter) as engine:
+        found = engine.assess(chest)
+    assert isinstance(found, Assessment)
+    assert found.source == "compatible"
+    assert b"Bearer sk-from-the-environment" in server.received[-1]
+    assert (tmp_path / "iqagpt" / "replies.sqlite3").exists()
+
+
+def test_an_unknown_reporter_is_refused() -> None:
+    with pytest.raises(ReporterSetupError, match="required"):
+        Engine.load(threads=1, reporter="gpt")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["timeout", "deadline", "attempts", "concurrency", "group"])
+def test_options_out_of_range_are_refused(name: str) -> None:
+    with pytest.raises(ReporterSetupError, match=name):
+        Engine.load(threads=1, reporter=_at("http://127.0.0.1:9/v1", **{name: 0}))

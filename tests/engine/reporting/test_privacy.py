@@ -74,7 +74,9 @@ def test_no_identity_and_no_pixel_leaves(
             chat = engine.chat(found)
             "".join(chat.say("Which slice is worst?"))
             "".join(chat.report())
-    assert len(server.received) == 4
+        command = ["assess", str(identified), "--reporter", "required", "--no-cache", "--summary"]
+        assert main([*command, "--base-url", server.base_url]) == 0
+    assert len(server.received) == 6
     sent = b"\n".join(server.received)
     for secret in (*SECRETS.values(), PRIVATE, str(identified), identified.name):
         for part in re.split(r"[\^/ ]", secret):
