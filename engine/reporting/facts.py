@@ -28,8 +28,13 @@ Items = Sequence[Assessment] | Sequence[Assessment | IqaError] | Sequence[Assess
 
 
 def quoted(facts: Mapping[str, Any]) -> str:
-    """Facts as one line of JSON in ASCII: text in them cannot end its quotes."""
-    return json.dumps(facts, ensure_ascii=True, allow_nan=False)
+    """Facts as one line of JSON in ASCII: text in them cannot end its quotes.
+
+    Angle brackets are escaped as well: "<|im_end|>" and its like end a message for some servers,
+    whatever quotes they stand in.
+    """
+    text = json.dumps(facts, ensure_ascii=True, allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def series(items: Items) -> SeriesReport:

@@ -101,7 +101,7 @@ def test_an_injection_stays_inside_its_quotes(number: int) -> None:
     assert [{"id": 0, "text": text[:2000]}] in sent, "alone, and as it is"
     assert [[d["text"] for d in g] for g in sent if len(g) > 1] == [[HONEST, other]]
     raw = [r["messages"][1]["content"] for r in server.requests]
-    assert all(content.isascii() and "\n" not in content for content in raw)
+    assert all(content.isascii() and not {*"\n<>"} & {*content} for content in raw)
 
 
 @pytest.mark.parametrize("number", range(len(INJECTIONS)))
