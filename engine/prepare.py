@@ -6,6 +6,7 @@ One piece of code for training and for the runtime, so that both see the same pi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,21 +22,36 @@ _DENSE_HU, _MAX_DENSE = 600.0, 0.4
 _FAT_HU = -50.0
 _MAX_ABS_HU = 32768.0
 
+Resampling = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+_FILTERS: Final = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """A display window in HU: everything at or below `low` is -1, at or above `high` is 1."""
+    """A display window in HU, and how its values are normalised.
+
+    HU from `low` to `high` become 0 … 1, clipped; then `mean` is subtracted and the rest divided by
+    `std`, as Hugging Face's image processors do. The defaults give -1 … 1.
+    """
 
     low: float
     high: float
+    mean: float = 0.5
+    std: float = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSpec:
-    """How a slice becomes pixels: square side, and one channel per window."""
+    """How a slice becomes pixels: square side, one channel per window, and the interpolation."""
 
     size: int
     windows: tuple[Window, ...]
+    resampling: Resampling = "bicubic"
 
 
 def check_slice(hu: NDArray[np.generic]) -> NDArray[np.float32]:
@@ -90,7 +106,9 @@ def _check_hounsfield(values: NDArray[np.float32], low: float, high: float) -> N
         )
 
 
-def resample(hu: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+def resample(
+    hu: NDArray[np.float32], size: int, resampling: Resampling = "bicubic"
+) -> NDArray[np.float32]:
     """Pad to a square with air, centred, and resample to (size, size) HU.
 
     A slice that has the size already is passed through untouched, so its noise texture survives.
@@ -105,7 +123,7 @@ def resample(hu: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     if hu.shape[0] == size:
         return hu
     image = Image.fromarray(np.ascontiguousarray(hu, dtype=np.float32))
-    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC), dtype=np.float32)
+    return np.asarray(image.resize((size, size), _FILTERS[resampling]), dtype=np.float32)
 
 
 def prepare(hu: NDArray[np.generic], spec: ImageSpec) -> NDArray[np.float32]:
@@ -116,22 +134,24 @@ def prepare(hu: NDArray[np.generic], spec: ImageSpec) -> NDArray[np.float32]:
         spec: size and windows of the bundle.
 
     Returns:
-        (C, size, size) float32 in [-1, 1], one channel per window.
+        (C, size, size) float32, one channel per window; in [-1, 1] unless the spec normalises
+        otherwise.
 
     Raises:
         InputError: one of its subclasses names what is wrong.
     """
-    return to_pixels(resample(check_slice(hu), spec.size), spec)
+    return to_pixels(resample(check_slice(hu), spec.size, spec.resampling), spec)
 
 
 def to_pixels(hu: NDArray[np.float32], spec: ImageSpec) -> NDArray[np.float32]:
-    """Windows of an already resampled slice: (size, size) HU -> (C, size, size) in [-1, 1]."""
+    """Windows of an already resampled slice: (size, size) HU -> (C, size, size) pixels."""
     return np.stack([to_window(hu, window) for window in spec.windows])
 
 
 def to_window(hu: NDArray[np.float32], window: Window) -> NDArray[np.float32]:
-    """One display window: (H, W) HU -> (H, W) in [-1, 1]."""
-    scale = np.float32(2.0 / (window.high - window.low))
+    """One display window: (H, W) HU -> (H, W), in [-1, 1] by the default normalisation."""
+    scale = np.float32(1.0 / (window.std * (window.high - window.low)))
     shown = hu * scale
-    shown -= np.float32(1.0) + np.float32(window.low) * scale
-    return np.clip(shown, -1.0, 1.0, out=shown)
+    shown -= np.float32(window.mean / window.std) + np.float32(window.low) * scale
+    darkest, brightest = -window.mean / window.std, (1.0 - window.mean) / window.std
+    return np.clip(shown, np.float32(darkest), np.float32(brightest), out=shown)

@@ -7,17 +7,21 @@ both work on the same cross-attention and cache buffers, which exist once, for t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+CacheType = Literal["float32", "float16"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphShapes:
     """The sizes of a bundle's graphs.
 
-    `source_length` is S, the encoder's tokens; `max_length` is L_max, the cache's positions.
+    `source_length` is S, the encoder's tokens; `max_length` is L_max, the cache's positions;
+    `cache` is the type of all keys and values.
     """
 
     channels: int
@@ -27,6 +31,7 @@ class GraphShapes:
     head_dim: int
     max_length: int
     source_length: int
+    cache: CacheType = "float32"
 
 
 class Decoder(Protocol):

@@ -16,22 +16,23 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from ..errors import BackendError
-from .base import GraphShapes
+from .base import CacheType, GraphShapes
 
-_FLOAT: Final = "tensor(float)"
+_TYPES: Final = {"float32": "tensor(float)", "float16": "tensor(float16)"}
 _KINDS: Final = ("key", "value")
 
 
 class _Buffer:
-    """Zeroed float32 rows at one place in memory for the engine's life."""
+    """Zeroed rows at one place in memory for the engine's life."""
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.array = np.zeros(shape, np.float32)
+    def __init__(self, shape: tuple[int, ...], kind: CacheType) -> None:
+        self.array = np.zeros(shape, kind)
         self.value = ort.OrtValue.ortvalue_from_numpy(self.array)
 
-    def binding(self, rows: int) -> tuple[str, int, type[np.float32], tuple[int, ...], int]:
+    def binding(self, rows: int) -> tuple[str, int, type[np.generic], tuple[int, ...], int]:
         """Arguments of `bind_input` and `bind_output` for the leading rows."""
-        return "cpu", 0, np.float32, (rows, *self.array.shape[1:]), self.value.data_ptr()
+        shape = (rows, *self.array.shape[1:])
+        return "cpu", 0, self.array.dtype.type, shape, self.value.data_ptr()
 
 
 class OrtGraphs:
@@ -65,13 +66,15 @@ class OrtGraphs:
         cross = {f"cross_{name}": source for name in names}
         past = {f"past_{name}": cached for name in names}
         present = {f"present_{name}": cached for name in names}
-        _check(encoder, self._encoder.get_inputs(), {"pixels": pixels})
-        _check(encoder, self._encoder.get_outputs(), cross)
-        _check(decoder, self._decoder.get_inputs(), {**cross, **past}, ("tokens", "start"))
-        _check(decoder, self._decoder.get_outputs(), present, ("next_tokens", "level_logprobs"))
+        kind = shapes.cache
+        inputs, outputs = ("tokens", "start"), ("next_tokens", "level_logprobs")
+        _check(encoder, self._encoder.get_inputs(), {"pixels": pixels}, "float32")
+        _check(encoder, self._encoder.get_outputs(), cross, kind)
+        _check(decoder, self._decoder.get_inputs(), {**cross, **past}, kind, inputs)
+        _check(decoder, self._decoder.get_outputs(), present, kind, outputs)
         self._max_batch = max_batch
-        self._cross = {name: _Buffer((max_batch, *source)) for name in cross}
-        self._cache = {name: _Buffer((max_batch, *cached)) for name in names}
+        self._cross = {name: _Buffer((max_batch, *source), kind) for name in cross}
+        self._cache = {name: _Buffer((max_batch, *cached), kind) for name in names}
 
     def encode(self, pixels: NDArray[np.float32]) -> OrtDecoder:
         """See `backends.base.Graphs.encode`."""
@@ -160,9 +163,14 @@ def _check(
     file: Path,
     found: Sequence[ort.NodeArg],
     floats: Mapping[str, tuple[int, ...]],
+    kind: CacheType,
     others: tuple[str, ...] = (),
 ) -> None:
-    """Compare one side of a graph with the contract; `floats` maps names to shapes after B."""
+    """Compare one side of a graph with the contract.
+
+    `floats` maps names to their shapes after B, all of type `kind`; of `others` only the names
+    count.
+    """
     args = {arg.name: arg for arg in found}
     if args.keys() != {*floats, *others}:
         odd = sorted(args.keys() ^ {*floats, *others})
@@ -174,8 +182,8 @@ def _check(
             for actual, wanted in zip(arg.shape[1:], shape, strict=True)
             if isinstance(actual, int)
         )
-        if arg.type != _FLOAT or not fits:
+        if arg.type != _TYPES[kind] or not fits:
             raise BackendError(
-                f"{file}: {name} is {arg.type} {arg.shape}, the manifest says {_FLOAT} "
+                f"{file}: {name} is {arg.type} {arg.shape}, the manifest says {_TYPES[kind]} "
                 f"with {shape} after the batch; export the bundle again"
             )

@@ -10,7 +10,8 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ..prepare import ImageSpec, Window
+from ..prepare import ImageSpec, Resampling, Window
+from ..backends.base import CacheType
 from ..template import ATTRIBUTES, LEVELS
 
 FORMAT_VERSION: Final = 1
@@ -19,6 +20,8 @@ ENCODER, DECODER, TOKENIZER = "encoder.onnx", "decoder.onnx", "tokenizer.json"
 
 Count = Annotated[int, Field(ge=1)]
 TokenId = Annotated[int, Field(ge=0)]
+Precision = Literal["fp32", "fp16", "int8"]
+Target = Literal["cpu", "cuda", "tensorrt", "tensorrt-rtx"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -29,10 +32,12 @@ class _Part(BaseModel):
 
 
 class WindowPart(_Part):
-    """One channel's display window in HU."""
+    """One channel: display window in HU, and the mean and deviation its 0 … 1 are normalised by."""
 
     low: float
     high: float
+    mean: float = 0.5
+    std: Annotated[float, Field(gt=0.0)] = 0.5
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -42,19 +47,23 @@ class WindowPart(_Part):
 
 
 class ImagePart(_Part):
-    """Square side in pixels, and one channel per window."""
+    """Square side in pixels, one channel per window, and the interpolation."""
 
     size: Annotated[int, Field(ge=1, le=4096)]
     windows: Annotated[list[WindowPart], Field(min_length=1)]
+    resampling: Resampling = "bicubic"
 
     def spec(self) -> ImageSpec:
         """The same facts as `engine.prepare` takes them."""
-        windows = tuple(Window(low=window.low, high=window.high) for window in self.windows)
-        return ImageSpec(size=self.size, windows=windows)
+        windows = tuple(Window(**window.model_dump()) for window in self.windows)
+        return ImageSpec(size=self.size, windows=windows, resampling=self.resampling)
 
 
 class DecoderPart(_Part):
-    """Shapes of the decoder graph: `max_length` is L_max of its cache, `source_length` is S."""
+    """Shapes of the decoder graph: `max_length` is L_max of its cache, `source_length` is S.
+
+    `cache` is the type of all keys and values, own and cross-attention.
+    """
 
     layers: Count
     heads: Count
@@ -62,6 +71,7 @@ class DecoderPart(_Part):
     max_length: Count
     source_length: Count
     vocab_size: Count
+    cache: CacheType = "float32"
 
 
 class TokensPart(_Part):
@@ -92,14 +102,52 @@ class FilePart(_Part):
     bytes: Annotated[int, Field(ge=0)]
 
 
+class ProfilePart(_Part):
+    """The range of one engine's inputs: B, and T for a decoder (1 … 1 for an encoder)."""
+
+    batch: tuple[Count, Count, Count]
+    length: tuple[Count, Count, Count] = (1, 1, 1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        for low, best, high in (self.batch, self.length):
+            if not low <= best <= high:
+                raise ValueError(f"profile {low}, {best}, {high} is not ordered")
+        return self
+
+
+class EnginePart(_Part):
+    """One compiled engine: for which graph, GPU and runtime; `executed` says whether it ever ran."""
+
+    file: Annotated[str, Field(min_length=1)]
+    graph: Literal["encoder", "decoder"]
+    runtime: Literal["tensorrt", "tensorrt-rtx"]
+    runtime_version: str
+    compute_capability: Annotated[str, Field(pattern=r"^\d+\.\d$")]
+    profile: ProfilePart
+    executed: bool
+
+
 class Manifest(_Part):
-    """Everything a bundle says about itself."""
+    """Everything a bundle says about itself.
+
+    Attributes:
+        quantization: how an INT8 bundle was made; empty otherwise.
+        kept_fp32: nodes of an FP16 or INT8 bundle that stayed FP32, and why.
+        target: the device the bundle was made for; its ONNX graphs open on a CPU in any case.
+        engines: compiled engines; each is also among `files`.
+        provenance: versions of what wrote the bundle.
+    """
 
     format_version: Literal[1] = FORMAT_VERSION
     name: Annotated[str, Field(min_length=1)]
     version: Annotated[str, Field(min_length=1)]
     family: str
-    precision: Literal["fp32", "fp16", "int8"]
+    precision: Precision
+    quantization: str = ""
+    kept_fp32: list[str] = []
+    target: Target = "cpu"
+    engines: list[EnginePart] = []
     opset: Count
     image: ImagePart
     decoder: DecoderPart
@@ -110,6 +158,7 @@ class Manifest(_Part):
     source_sha256: str
     licence: str
     data: str
+    provenance: dict[str, str] = {}
     score_origin: Literal["simulated readers", "human readers"]
     parity: dict[str, float]
     metrics: dict[str, float]
@@ -118,6 +167,8 @@ class Manifest(_Part):
     def _whole(self) -> Self:
         if missing := sorted({ENCODER, DECODER, TOKENIZER} - self.files.keys()):
             raise ValueError(f"files lacks {', '.join(missing)}")
+        if missing := sorted({engine.file for engine in self.engines} - self.files.keys()):
+            raise ValueError(f"engines names {', '.join(missing)}, which files lacks")
         if self.calibration.keys() != set(ATTRIBUTES):
             raise ValueError(f"calibration must name exactly {', '.join(ATTRIBUTES)}")
         ids = [*self.tokens.prompt, self.tokens.end, *self.tokens.levels]
