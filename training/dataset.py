@@ -18,9 +18,11 @@ from engine.template import ATTRIBUTES
 from .data.degrade import Degradation, Degrader, draw
 from .data.measure import Measurements, measure
 from .data.readers import READERS, mean_scores, read
-from .data.scans import Original, read_originals, split_patients
+from .data.scans import Original, read_originals, split_patients, vary
 
 MANIFEST = "manifest.csv"
+ORIGINALS = 12
+"""Most originals of one patient."""
 
 
 def build(
@@ -32,14 +34,15 @@ def build(
         scans: folder of originals, see `training.data.scans.read_originals`.
         out: where `manifest.csv`, `slices/*.npy` (int16 HU) and the pictures go.
         ids: scans to use; all when None.
-        count: slices to make; every patient gets the same share.
+        count: slices to make; a training patient gives twice as many as another.
         seed: the same seed gives the same data set.
         workers: processes.
     """
-    originals = read_originals(scans, ids, per_patient=12)
-    split = split_patients(originals, seed)
+    found = read_originals(scans, ids, per_patient=ORIGINALS)
+    split = split_patients(found, seed)
+    originals = _varied(found, split, seed)
     (out / "slices").mkdir(parents=True, exist_ok=True)
-    shares = _shares(originals, count)
+    shares = _shares(originals, split, count)
     jobs = [
         (original, split[original.patient], n, first, seed, out)
         for original, n, first in zip(originals, shares, np.cumsum([0, *shares[:-1]]), strict=True)
@@ -77,13 +80,26 @@ def score(manifest: pd.DataFrame, seed: int) -> pd.DataFrame:
     return scored
 
 
-def _shares(originals: list[Original], count: int) -> list[int]:
-    """How many slices each original gives, so that patients, not slices, weigh the same."""
-    patients = list(dict.fromkeys(o.patient for o in originals))
+def _varied(originals: list[Original], split: dict[str, str], seed: int) -> list[Original]:
+    """Training patients get other fields of view; the others are judged as they were scanned."""
+    patients: dict[str, list[Original]] = {}
+    for original in originals:
+        patients.setdefault(original.patient, []).append(original)
+    return [
+        original
+        for name, own in patients.items()
+        for original in (vary(own, ORIGINALS, seed) if split[name] == "train" else own)
+    ]
+
+
+def _shares(originals: list[Original], split: dict[str, str], count: int) -> list[int]:
+    """How many slices each original gives: patients, not slices, weigh the same."""
+    weight = {patient: 2 if part == "train" else 1 for patient, part in split.items()}
+    total = sum(weight.values())
     shares: list[int] = []
-    for patient in patients:
+    for patient in dict.fromkeys(o.patient for o in originals):
         n = sum(o.patient == patient for o in originals)
-        share = -(-count // len(patients))
+        share = -(-count * weight[patient] // total)
         shares.extend(share // n + (i < share % n) for i in range(n))
     return shares
 

@@ -2,8 +2,10 @@
 
 Noise is an amplitude, and a plain patch embedding does not see amplitudes. The stem therefore
 measures them: a bank of small zero-mean filters (4 x 4 DCT) on every window at three scales,
-squared, averaged per token, logarithm. A patch path beside it sees shapes. A transformer mixes
-the tokens, and a small decoder writes the caption with cross-attention to them.
+squared, averaged per cell of 32 x 32 pixels, logarithm. A coarse look at the cell's pixels goes
+beside them, so that the same energy may mean noise in muscle and anatomy in lung. Four cells make
+a token; a transformer mixes the tokens, a linear head guesses the levels for the first draft, and
+a small decoder writes the caption with cross-attention to the tokens.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engine.prepare import ImageSpec, Window
-from engine.template import ATTRIBUTES
+from engine.template import ATTRIBUTES, LEVELS
 
 DEFAULT_WINDOWS = (
     Window(low=-160.0, high=240.0),
@@ -29,11 +31,13 @@ DEFAULT_WINDOWS = (
 )
 """Soft tissue, lung and wide window, HU."""
 
-SCALES = 3  # full, half and quarter resolution
 FILTER = 4
+STRIDES = (4, 4, 2)
+"""Of the filters at full, half and quarter resolution: side by side, overlapping where pixels
+are few."""
 
 Statistics = tuple[Tensor, Tensor]
-"""Log filter energies (B, F, grid, grid) and the pixels at half size (B, C, size/2, size/2)."""
+"""Log filter energies (B, F, cells, cells) and pixels at quarter size (B, C, size/4, size/4)."""
 
 Cross = list[tuple[Tensor, Tensor]]
 """Cross-attention keys and values of each decoder layer, each (B, heads, S, head_dim)."""
@@ -47,18 +51,24 @@ class CaptionerConfig:
     level_ids: tuple[int, ...]
     size: int = 512
     windows: int = 3
-    token_px: int = 32
+    cell_px: int = 32
     width: int = 192
     heads: int = 4
-    encoder_layers: int = 3
+    encoder_layers: int = 4
     decoder_layers: int = 2
     mlp_ratio: int = 3
     max_length: int = 96
+    dropout: float = 0.1
+
+    @property
+    def cells(self) -> int:
+        """Cells per side."""
+        return self.size // self.cell_px
 
     @property
     def grid(self) -> int:
-        """Tokens per side."""
-        return self.size // self.token_px
+        """Tokens per side: two cells by two make a token."""
+        return self.cells // 2
 
     @property
     def head_dim(self) -> int:
@@ -105,37 +115,45 @@ class SecondOrderStem(nn.Module):
         super().__init__()
         self.config = config
         self.register_buffer("bank", dct_bank(), persistent=False)
-        features = SCALES * config.windows * (FILTER**2 - 1)
+        features = len(STRIDES) * config.windows * (FILTER**2 - 1)
         self.scale = nn.Parameter(torch.full((features,), 0.4))
         self.shift = nn.Parameter(torch.full((features,), 2.5))
-        self.mlp = nn.Sequential(nn.Linear(features, 256), nn.GELU(), nn.Linear(256, config.width))
-        self.patch = nn.Conv2d(
-            config.windows, config.width, config.token_px // 2, stride=config.token_px // 2
+        look = config.width // 4
+        self.look = nn.Conv2d(config.windows, look, config.cell_px // 4, stride=config.cell_px // 4)
+        self.mlp = nn.Sequential(
+            nn.Linear(features + look, 256), nn.GELU(), nn.Linear(256, config.width // 2), nn.GELU()
         )
+        self.merge = nn.Linear(2 * config.width, config.width)
 
     def statistics(self, pixels: Tensor) -> Statistics:
         """The part that nothing is learned in, so training computes it once per slice."""
-        halved = functional.avg_pool2d(pixels, 2)
-        scales = (pixels, halved, functional.avg_pool2d(halved, 2))
-        energy = torch.cat([self._energy(scaled) for scaled in scales], dim=1)
-        return torch.log(energy + 1e-5), halved
+        half = functional.avg_pool2d(pixels, 2)
+        quarter = functional.avg_pool2d(half, 2)
+        energies = map(self._energy, (pixels, half, quarter), STRIDES)
+        return torch.log(torch.cat(list(energies), dim=1) + 1e-5), quarter
 
-    def forward(self, log_energy: Tensor, halved: Tensor) -> Tensor:
-        features = log_energy.flatten(2).transpose(1, 2)
-        shapes = self.patch(halved).flatten(2).transpose(1, 2)
-        tokens: Tensor = self.mlp(features * self.scale + self.shift) + shapes
+    def forward(self, log_energy: Tensor, quarter: Tensor) -> Tensor:
+        measured = log_energy.flatten(2).transpose(1, 2) * self.scale + self.shift
+        seen = self.look(quarter).flatten(2).transpose(1, 2)
+        cells = self.mlp(torch.cat([measured, seen], dim=-1))
+        grid, width = self.config.grid, self.config.width // 2
+        fours = cells.reshape(-1, grid, 2, grid, 2, width).transpose(2, 3)
+        tokens: Tensor = self.merge(fours.reshape(-1, grid * grid, 4 * width))
         return tokens
 
-    def _energy(self, pixels: Tensor) -> Tensor:
-        """Mean squared filter response per token: (B, C*15, grid, grid)."""
-        size, grid = pixels.shape[-1], self.config.grid
-        padded = functional.pad(pixels, (1, 1, 1, 1), mode="replicate")
-        single = padded.reshape(-1, 1, size + 2, size + 2)
-        response = functional.conv2d(single, self.bank, stride=2)
+    def _energy(self, pixels: Tensor, stride: int) -> Tensor:
+        """Mean squared filter response per cell: (B, C*15, cells, cells)."""
+        size, cells = pixels.shape[-1], self.config.cells
+        margin = (FILTER - stride) // 2
+        if margin:
+            pixels = functional.pad(pixels, (margin,) * 4, mode="replicate")
+        single = pixels.reshape(-1, 1, size + 2 * margin, size + 2 * margin)
+        response = functional.conv2d(single, self.bank, stride=stride)
         squares = response * response
-        side = size // 2 // grid
-        cells = squares.reshape(-1, self.config.windows * (FILTER**2 - 1), grid, side, grid, side)
-        return cells.mean(-1).mean(-2)  # one axis at a time runs fastest in ONNX Runtime
+        side = size // stride // cells
+        channels = self.config.windows * (FILTER**2 - 1)
+        split = squares.reshape(-1, channels, cells, side, cells, side)
+        return split.mean(-1).mean(-2)  # one axis at a time runs fastest in ONNX Runtime
 
 
 class Attention(nn.Module):
@@ -167,7 +185,10 @@ class Attention(nn.Module):
 def _mlp(config: CaptionerConfig) -> nn.Sequential:
     hidden = config.width * config.mlp_ratio
     return nn.Sequential(
-        nn.Linear(config.width, hidden), nn.GELU(), nn.Linear(hidden, config.width)
+        nn.Linear(config.width, hidden),
+        nn.GELU(),
+        nn.Linear(hidden, config.width),
+        nn.Dropout(config.dropout),
     )
 
 
@@ -214,9 +235,10 @@ class Captioner(nn.Module):
         self.config = config
         self.stem = SecondOrderStem(config)
         self.places = nn.Parameter(0.02 * torch.randn(1, config.grid**2, config.width))
+        self.dropout = nn.Dropout(config.dropout)
         self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
         self.encoder_norm = nn.LayerNorm(config.width)
-        self.attribute_head = nn.Linear(config.width, len(ATTRIBUTES))
+        self.draft_head = nn.Linear(config.width, len(ATTRIBUTES) * len(LEVELS))
         self.words = nn.Embedding(config.vocab_size, config.width)
         self.positions = nn.Embedding(config.max_length, config.width)
         nn.init.normal_(self.words.weight, std=0.02)
@@ -227,7 +249,7 @@ class Captioner(nn.Module):
 
     def features(self, statistics: Statistics) -> Tensor:
         """The stem's statistics -> image tokens (B, S, width)."""
-        x = self.stem(*statistics) + self.places
+        x = self.dropout(self.stem(*statistics) + self.places)
         for layer in self.encoder:
             x = layer(x)
         normed: Tensor = self.encoder_norm(x)
@@ -237,10 +259,11 @@ class Captioner(nn.Module):
         """Pixels (B, C, size, size) -> cross-attention keys and values of every decoder layer."""
         return self._cross(self.features(self.stem.statistics(pixels)))
 
-    def encode_with_scores(self, statistics: Statistics) -> tuple[Cross, Tensor]:
-        """From the stem's statistics; with the auxiliary scores (B, A) that only training uses."""
+    def encode_and_guess(self, statistics: Statistics) -> tuple[Cross, Tensor]:
+        """From the stem's statistics; with each level's logits before any word, (B, A, K)."""
         features = self.features(statistics)
-        return self._cross(features), self.attribute_head(features.mean(1)) + 2.0
+        guesses = self.draft_head(features.mean(1))
+        return self._cross(features), guesses.unflatten(-1, (len(ATTRIBUTES), len(LEVELS)))
 
     def _cross(self, features: Tensor) -> Cross:
         return [layer.cross.keys_values(features) for layer in self._decoder_layers()]

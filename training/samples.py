@@ -19,6 +19,9 @@ from engine.template import ATTRIBUTES, LEVELS, caption, level_of
 from .data.formats import read_slice
 from .model import SecondOrderStem, Statistics, image_spec, turned
 
+WORD_SPREAD = 0.5
+"""Standard deviation, in levels, of the words that training puts before a level."""
+
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
@@ -55,7 +58,6 @@ class Batch:
         inputs, targets: (B, T) token ids; target -1 is padding.
         slots: (B, A) positions whose target is the level word of each attribute.
         soft: (B, A, K) probability of each level: a score between two levels belongs to both.
-        scores: (B, A) reader scores.
     """
 
     statistics: Statistics
@@ -63,7 +65,6 @@ class Batch:
     targets: Tensor
     slots: Tensor
     soft: Tensor
-    scores: Tensor
 
 
 class Samples:
@@ -83,25 +84,31 @@ class Samples:
         self.scores = manifest[list(ATTRIBUTES)].to_numpy(np.float32)
         self.patients = manifest["patient"].to_numpy(np.str_)
         spec = image_spec(stem.config.size)
-        energies, halves = [], []
+        energies, quarters = [], []
         for name in tqdm(manifest["file"], desc="measure", unit="slice"):
             pixels = to_pixels(resample(read_slice(data / name), spec.size), spec)
-            energy, halved = stem.statistics(torch.from_numpy(pixels)[None])
+            energy, quarter = stem.statistics(torch.from_numpy(pixels)[None])
             energies.append(energy)
-            halves.append(halved.half())
-        self.energies, self.halves = torch.cat(energies), torch.cat(halves)
+            quarters.append(quarter.half())
+        self.energies, self.quarters = torch.cat(energies), torch.cat(quarters)
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def batch(self, rows: NDArray[np.intp], rng: np.random.Generator | None = None) -> Batch:
-        """The rows as a batch; with `rng`, it is turned and mirrored at random."""
+        """The rows as a batch.
+
+        With `rng`, for training: turned and mirrored at random, and the words before a level are
+        off by a level now and then, so that each level is read from the slice and not from the
+        words before it.
+        """
         scores = self.scores[rows]
+        said = scores if rng is None else scores + rng.normal(0.0, WORD_SPREAD, scores.shape)
         tokens = [
             self.vocabulary.tokens(
                 {name: level_of(float(s)) for name, s in zip(ATTRIBUTES, row, strict=True)}
             )
-            for row in scores
+            for row in said
         ]
         length = max(len(ids) for ids in tokens)
         padded = np.full((len(rows), length), -1, np.int64)
@@ -113,11 +120,10 @@ class Samples:
             targets=torch.from_numpy(padded[:, 1:]),
             slots=torch.tensor([self.vocabulary.slots(ids) for ids in tokens]) - 1,
             soft=torch.from_numpy(soft_levels(scores)),
-            scores=torch.from_numpy(scores),
         )
 
     def _statistics(self, rows: NDArray[np.intp], rng: np.random.Generator | None) -> Statistics:
-        statistics = self.energies[rows], self.halves[rows].float()
+        statistics = self.energies[rows], self.quarters[rows].float()
         if rng is None:
             return statistics
         transpose, flip, mirror = (bool(v) for v in rng.integers(2, size=3))

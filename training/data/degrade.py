@@ -74,7 +74,7 @@ def draw(rng: Rng) -> Degradation:
 def _draw_artifact(rng: Rng) -> dict[str, float | int]:
     """One artifact, sometimes faint and sometimes strong; sparse views are the most frequent."""
     kind = rng.choice(
-        ["views", "missing", "motion", "ring", "metal"], p=[0.4, 0.15, 0.15, 0.15, 0.15]
+        ["views", "missing", "motion", "ring", "metal"], p=[0.35, 0.12, 0.2, 0.13, 0.2]
     )
     if kind == "views":
         return {"views": VIEWS // int(rng.choice([2, 3, 4, 5, 6, 8]))}
