@@ -12,7 +12,6 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-
 CacheType = Literal["float32", "float16"]
 
 

@@ -10,8 +10,8 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ..prepare import ImageSpec, Resampling, Window
 from ..backends.base import CacheType
+from ..prepare import ImageSpec, Resampling, Window
 from ..template import ATTRIBUTES, LEVELS
 
 FORMAT_VERSION: Final = 1
