@@ -117,7 +117,7 @@ class ProfilePart(_Part):
 
 
 class EnginePart(_Part):
-    """One compiled engine: for which graph, GPU and runtime; `executed` says whether it ever ran."""
+    """One compiled engine: for which graph, GPU and runtime; `executed`: whether it ever ran."""
 
     file: Annotated[str, Field(min_length=1)]
     graph: Literal["encoder", "decoder"]
