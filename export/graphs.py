@@ -13,14 +13,18 @@ from training.model import Captioner, DecoderLayer
 
 
 class EncoderGraph(nn.Module):
-    """pixels (B, C, size, size) -> cross_key_0, cross_value_0, … (B, heads, S, head_dim)."""
+    """pixels (B, C, size, size) -> cross_key_0, cross_value_0, … and draft_levels (B, attributes).
+
+    Keys and values are (B, heads, S, head_dim); `draft_levels` start the first draft.
+    """
 
     def __init__(self, model: Captioner) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        return tuple(tensor for pair in self.model.encode(pixels) for tensor in pair)
+        cross, guesses = self.model.encode_and_guess(self.model.stem.statistics(pixels))
+        return (*(tensor for pair in cross for tensor in pair), guesses.argmax(-1))
 
 
 class DecoderGraph(nn.Module):

@@ -25,7 +25,7 @@ def export_encoder(model: Captioner, path: Path) -> None:
         (pixels,),
         path,
         inputs=["pixels"],
-        outputs=_names("cross", c.decoder_layers),
+        outputs=[*_names("cross", c.decoder_layers), "draft_levels"],
         shapes=({0: Dim("batch")},),
     )
 

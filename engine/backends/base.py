@@ -41,6 +41,11 @@ class Decoder(Protocol):
         """B, the number of rows."""
         ...
 
+    @property
+    def guesses(self) -> NDArray[np.int64] | None:
+        """(B, attributes) levels that the encoder expects, for the first draft; None: no guess."""
+        ...
+
     def step(
         self, tokens: NDArray[np.int64], start: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

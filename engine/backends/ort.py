@@ -16,10 +16,12 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from ..errors import BackendError
+from ..template import ATTRIBUTES
 from .base import CacheType, GraphShapes
 
 _TYPES: Final = {"float32": "tensor(float)", "float16": "tensor(float16)"}
 _KINDS: Final = ("key", "value")
+_GUESSES: Final = "draft_levels"
 
 
 class _Buffer:
@@ -69,7 +71,9 @@ class OrtGraphs:
         kind = shapes.cache
         inputs, outputs = ("tokens", "start"), ("next_tokens", "level_logprobs")
         _check(encoder, self._encoder.get_inputs(), {"pixels": pixels}, "float32")
-        _check(encoder, self._encoder.get_outputs(), cross, kind)
+        found = self._encoder.get_outputs()
+        self._guessing = any(arg.name == _GUESSES for arg in found)  # a bundle may do without
+        _check(encoder, found, cross, kind, (_GUESSES,) if self._guessing else ())
         _check(decoder, self._decoder.get_inputs(), {**cross, **past}, kind, inputs)
         _check(decoder, self._decoder.get_outputs(), present, kind, outputs)
         self._max_batch = max_batch
@@ -82,16 +86,19 @@ class OrtGraphs:
         if not 1 <= rows <= self._max_batch:
             raise BackendError(f"a batch has 1 to {self._max_batch} rows; got {rows}")
         binding = self._encoder.io_binding()
+        guesses = np.empty((rows, len(ATTRIBUTES)), np.int64) if self._guessing else None
         try:
             binding.bind_cpu_input("pixels", np.ascontiguousarray(pixels))
             for name, buffer in self._cross.items():
                 binding.bind_output(name, *buffer.binding(rows))
+            if guesses is not None:
+                _bind_result(binding, _GUESSES, guesses)
             self._encoder.run_with_iobinding(binding)
         except Exception as error:  # ONNX Runtime's exceptions share no narrower base
             raise BackendError(f"the encoder failed on pixels {pixels.shape}: {error}") from error
         for buffer in self._cache.values():
             buffer.array[:rows] = 0.0
-        return OrtDecoder(self._decoder, rows, self._cross, self._cache)
+        return OrtDecoder(self._decoder, rows, self._cross, self._cache, guesses)
 
     def close(self) -> None:
         """See `backends.base.Graphs.close`."""
@@ -107,9 +114,11 @@ class OrtDecoder:
         rows: int,
         cross: dict[str, _Buffer],
         cache: dict[str, _Buffer],
+        guesses: NDArray[np.int64] | None,
     ) -> None:
         self._session = session
         self._rows = rows
+        self._guesses = guesses
         self._binding = session.io_binding()
         for name, buffer in cross.items():
             self._binding.bind_input(name, *buffer.binding(rows))
@@ -121,6 +130,11 @@ class OrtDecoder:
     def rows(self) -> int:
         """See `backends.base.Decoder.rows`."""
         return self._rows
+
+    @property
+    def guesses(self) -> NDArray[np.int64] | None:
+        """See `backends.base.Decoder.guesses`."""
+        return self._guesses
 
     def step(
         self, tokens: NDArray[np.int64], start: NDArray[np.int64]

@@ -17,7 +17,7 @@ from ..template import ATTRIBUTES, LEVELS
 from .caption import Decoded, Rules
 from .draft import Drafter
 
-_FIRST_GUESS: Final = LEVELS.index("good")
+_FIRST_GUESSES: Final = (LEVELS.index("good"),) * len(ATTRIBUTES)
 _MAX_FAILURES: Final = 2
 
 
@@ -32,13 +32,13 @@ def accepted_length(draft: Sequence[int], choices: Sequence[int]) -> int:
 class _Row:
     """One caption under way: `pending` are known tokens that the cache does not hold yet."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, guesses: Sequence[int]) -> None:
         self.rules = rules
         self.pending = list(rules.prompt)
         self.start = 0
         self.tokens: list[int] = []
         self.logprobs: list[NDArray[np.float32]] = []
-        self.guesses = [_FIRST_GUESS] * len(ATTRIBUTES)
+        self.guesses = list(guesses)
         self.failures = 0
         self.passes = 0
         self.proposal: list[int] = []
@@ -96,7 +96,9 @@ def drafted(decoder: Decoder, drafter: Drafter, rules: Rules) -> list[Decoded]:
     Raises:
         BackendError: a decoder run failed.
     """
-    rows = [_Row(rules) for _ in range(decoder.rows)]
+    given = decoder.guesses
+    guesses = [_FIRST_GUESSES] * decoder.rows if given is None else given.tolist()
+    rows = [_Row(rules, guesses[index]) for index in range(decoder.rows)]
     while active := [index for index, row in enumerate(rows) if not row.done]:
         wanted = {index: rows[index].propose(drafter) for index in active}
         room = rules.max_length - max(rows[index].start for index in active)

@@ -19,8 +19,8 @@ RULES = Rules(prompt=(1,), end=2, levels=(3, 4, 5, 6, 7), max_length=14)
 class HashModel:
     """Next token = hash of row and prefix: a model nobody can guess, with a real cache."""
 
-    def __init__(self, rows: int, seed: int) -> None:
-        self.rows, self.seed = rows, seed
+    def __init__(self, rows: int, seed: int, guesses: NDArray[np.int64] | None = None) -> None:
+        self.rows, self.seed, self.guesses = rows, seed, guesses
         self.cache = [[0] * RULES.max_length for _ in range(rows)]
         self.passes = 0
 
@@ -65,6 +65,20 @@ def test_drafted_equals_greedy(rows: int, seed: int, drafts: list[list[int]]) ->
         assert have.tokens == want.tokens
         np.testing.assert_array_equal(have.level_logprobs, want.level_logprobs)
         assert have.passes <= want.passes
+
+
+class GuessDrafter:
+    """Drafts the guesses themselves, as tokens."""
+
+    def draft(self, accepted: Sequence[int], guesses: Sequence[int]) -> Sequence[int]:
+        return guesses[len(accepted) :]
+
+
+def test_the_first_draft_uses_what_the_encoder_guessed() -> None:
+    (want,) = greedy(HashModel(1, 5), RULES)
+    (have,) = drafted(HashModel(1, 5, np.array([want.tokens])), GuessDrafter(), RULES)
+    assert have.tokens == want.tokens
+    assert have.passes == 1
 
 
 def test_a_perfect_draft_takes_one_pass() -> None:
