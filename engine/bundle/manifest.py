@@ -20,8 +20,6 @@ ENCODER, DECODER, TOKENIZER = "encoder.onnx", "decoder.onnx", "tokenizer.json"
 
 Count = Annotated[int, Field(ge=1)]
 TokenId = Annotated[int, Field(ge=0)]
-Precision = Literal["fp32", "fp16", "int8"]
-Target = Literal["cpu", "cuda", "tensorrt", "tensorrt-rtx"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -102,52 +100,14 @@ class FilePart(_Part):
     bytes: Annotated[int, Field(ge=0)]
 
 
-class ProfilePart(_Part):
-    """The range of one engine's inputs: B, and T for a decoder (1 … 1 for an encoder)."""
-
-    batch: tuple[Count, Count, Count]
-    length: tuple[Count, Count, Count] = (1, 1, 1)
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        for low, best, high in (self.batch, self.length):
-            if not low <= best <= high:
-                raise ValueError(f"profile {low}, {best}, {high} is not ordered")
-        return self
-
-
-class EnginePart(_Part):
-    """One compiled engine: for which graph, GPU and runtime; `executed`: whether it ever ran."""
-
-    file: Annotated[str, Field(min_length=1)]
-    graph: Literal["encoder", "decoder"]
-    runtime: Literal["tensorrt", "tensorrt-rtx"]
-    runtime_version: str
-    compute_capability: Annotated[str, Field(pattern=r"^\d+\.\d$")]
-    profile: ProfilePart
-    executed: bool
-
-
 class Manifest(_Part):
-    """Everything a bundle says about itself.
-
-    Attributes:
-        quantization: how an INT8 bundle was made; empty otherwise.
-        kept_fp32: nodes of an FP16 or INT8 bundle that stayed FP32, and why.
-        target: the device the bundle was made for; its ONNX graphs open on a CPU in any case.
-        engines: compiled engines; each is also among `files`.
-        provenance: versions of what wrote the bundle.
-    """
+    """Everything a bundle says about itself."""
 
     format_version: Literal[1] = FORMAT_VERSION
     name: Annotated[str, Field(min_length=1)]
     version: Annotated[str, Field(min_length=1)]
     family: str
-    precision: Precision
-    quantization: str = ""
-    kept_fp32: list[str] = []
-    target: Target = "cpu"
-    engines: list[EnginePart] = []
+    precision: Literal["fp32", "fp16", "int8"]
     opset: Count
     image: ImagePart
     decoder: DecoderPart
@@ -158,7 +118,6 @@ class Manifest(_Part):
     source_sha256: str
     licence: str
     data: str
-    provenance: dict[str, str] = {}
     score_origin: Literal["simulated readers", "human readers"]
     parity: dict[str, float]
     metrics: dict[str, float]
@@ -167,8 +126,6 @@ class Manifest(_Part):
     def _whole(self) -> Self:
         if missing := sorted({ENCODER, DECODER, TOKENIZER} - self.files.keys()):
             raise ValueError(f"files lacks {', '.join(missing)}")
-        if missing := sorted({engine.file for engine in self.engines} - self.files.keys()):
-            raise ValueError(f"engines names {', '.join(missing)}, which files lacks")
         if self.calibration.keys() != set(ATTRIBUTES):
             raise ValueError(f"calibration must name exactly {', '.join(ATTRIBUTES)}")
         ids = [*self.tokens.prompt, self.tokens.end, *self.tokens.levels]
