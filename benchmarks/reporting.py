@@ -23,14 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+from scipy.stats import rankdata
 
 from engine import Assessment, Engine, InputError, ReporterOptions
+from engine.reporting.options import TOGETHER
 from engine.template import ATTRIBUTES, LEVELS
 
 from .harness.machine import describe
 
-TOGETHER = 64
-"""Slices handed over at once, as the command line does."""
 Readers = dict[str, NDArray[np.float64]]
 TOLERANCE = ReporterOptions().tolerance or 0.0
 
@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reporting", description=__doc__)
     parser.add_argument("data", type=Path, help="data set written by training.dataset")
-    parser.add_argument("--slices", type=int, default=504, help="test slices, evenly spread")
+    parser.add_argument("--slices", type=int, help="test slices, evenly spread (all)")
     parser.add_argument("--base-url", help="OpenAI-compatible server (default: OpenAI)")
     parser.add_argument("--model", help="model id at the server")
     parser.add_argument("--gguf", type=Path, help="a model file to serve here instead")
@@ -96,10 +96,12 @@ def _options(args: argparse.Namespace, cache: Path) -> ReporterOptions:
     )
 
 
-def _rows(data: Path, count: int) -> list[dict[str, str]]:
+def _rows(data: Path, count: int | None) -> list[dict[str, str]]:
     """Test slices of the data set's manifest, evenly spread."""
     with (data / "manifest.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
+    if count is None:
+        return rows
     places = np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int))
     return [rows[place] for place in places]
 
@@ -174,7 +176,7 @@ def _compare(a: NDArray[np.float64], b: NDArray[np.float64]) -> dict[str, float]
     return {
         "n": len(a),
         "plcc": _correlation(a, b),
-        "srocc": _correlation(_ranks(a), _ranks(b)),
+        "srocc": _correlation(rankdata(a), rankdata(b)),
         "mae": float(np.abs(a - b).mean()),
     }
 
@@ -182,13 +184,6 @@ def _compare(a: NDArray[np.float64], b: NDArray[np.float64]) -> dict[str, float]
 def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     """Pearson's; 0 where one side is constant: it tells nothing."""
     return 0.0 if np.ptp(a) == 0 or np.ptp(b) == 0 else float(np.corrcoef(a, b)[0, 1])
-
-
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks, ties sharing their mean."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return np.asarray((last - (counts - 1) / 2.0)[place], np.float64)
 
 
 def _print(result: dict[str, Any]) -> None:

@@ -5,21 +5,19 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from . import __version__, cli_reporter
 from .errors import ImageFileError, IqaError
+from .reporting.options import TOGETHER
 
 if TYPE_CHECKING:
     from .dicom.reader import CtSlice
     from .engine import Engine
     from .output.files import Sink
-    from .output.rows import Row
 
 ALL_ASSESSED, SOME_FAILED, NOTHING_DONE = 0, 1, 2
-_REPORTED_TOGETHER = 64
 
 _EPILOG = """\
 exit codes: 0 every slice was assessed; 1 some were not; 2 none was, or the call or bundle is wrong
@@ -113,7 +111,7 @@ def _assess(args: argparse.Namespace) -> int:
     ):
         items = track(source, "assess", console=errors, transient=True)
         # A model is asked about many slices at once: equal captions share a request.
-        group = args.batch if reporter is None else max(args.batch, _REPORTED_TOGETHER)
+        group = args.batch if reporter is None else max(args.batch, TOGETHER)
         done, failed = _run(engine, items, group, [*sinks, *([summary] if summary else [])])
         for sink in sinks:
             sink.finish()
@@ -153,37 +151,15 @@ def _run(
     engine: Engine, items: Iterable[CtSlice | ImageFileError], batch: int, sinks: list[Sink]
 ) -> tuple[int, int]:
     """Assess batch after batch, so that memory stays flat; returns (assessed, failed)."""
+    from .output.rows import assessed
+
     done = failed = 0
-    for group in _batches(items, batch):
-        for row, item in _rows(engine, group):
-            good = not isinstance(row.result, IqaError)
-            done, failed = done + good, failed + (not good)
-            for sink in sinks:
-                sink.add(row, None if isinstance(item, ImageFileError) else item.hu)
+    for row, item in assessed(engine, items, batch):
+        good = not isinstance(row.result, IqaError)
+        done, failed = done + good, failed + (not good)
+        for sink in sinks:
+            sink.add(row, None if isinstance(item, ImageFileError) else item.hu)
     return done, failed
-
-
-def _batches(
-    items: Iterable[CtSlice | ImageFileError], size: int
-) -> Iterator[list[CtSlice | ImageFileError]]:
-    iterator = iter(items)
-    while group := list(islice(iterator, size)):
-        yield group
-
-
-def _rows(
-    engine: Engine, group: list[CtSlice | ImageFileError]
-) -> Iterator[tuple[Row, CtSlice | ImageFileError]]:
-    """One row per item, in order."""
-    from .output.rows import Row
-
-    slices = [item.hu for item in group if not isinstance(item, ImageFileError)]
-    results = iter(engine.assess(slices) if slices else [])
-    for item in group:
-        if isinstance(item, ImageFileError):
-            yield Row(str(item).partition(":")[0], item), item
-        else:
-            yield Row(item.name, next(results), item.source, item.frame), item
 
 
 def _show(args: argparse.Namespace) -> int:

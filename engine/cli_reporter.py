@@ -7,13 +7,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import ChatError, ImageFileError, InputError, ReporterError
+from .errors import ChatError, ImageFileError, IqaError, ReporterError
 from .offline import forbid_network
-from .reporting.options import ReporterOptions, default_cache
+from .reporting.options import TOGETHER, ReporterOptions, default_cache
 
 if TYPE_CHECKING:
     from .assessment import Assessment
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from .reporting.writer import ReporterStats
 
 ANSWERED, NOT_ANSWERED = 0, 1
-_TOGETHER = 64
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -115,24 +113,22 @@ def _chat(args: argparse.Namespace) -> int:
 def _about(engine: Engine, paths: list[str]) -> Chat:
     """Assess, say which number is which file, and start."""
     from .dicom.series import SliceSource
+    from .output.rows import assessed
 
-    found: list[Assessment | InputError] = []
-    items = iter(SliceSource(paths))
-    while group := list(islice(items, _TOGETHER)):
-        for error in (item for item in group if isinstance(item, ImageFileError)):
-            sys.stderr.write(f"not assessed: {error}\n")
-        slices = [item for item in group if not isinstance(item, ImageFileError)]
-        results = engine.assess([item.hu for item in slices]) if slices else []
-        for item, result in zip(slices, results, strict=True):
-            sys.stdout.write(f"slice {len(found)}: {item.name}: {_short(result)}\n")
-            found.append(result)
+    found: list[Assessment | IqaError] = []
+    for row, item in assessed(engine, SliceSource(paths), TOGETHER):
+        if isinstance(item, ImageFileError):
+            sys.stderr.write(f"not assessed: {item}\n")
+            continue
+        sys.stdout.write(f"slice {len(found)}: {row.name}: {_short(row.result)}\n")
+        found.append(row.result)
     if not found:
         raise ImageFileError(f"no slices in {', '.join(paths)}")
     return engine.chat(found)
 
 
-def _short(result: Assessment | InputError) -> str:
-    return str(result) if isinstance(result, InputError) else result.caption
+def _short(result: Assessment | IqaError) -> str:
+    return str(result) if isinstance(result, IqaError) else result.caption
 
 
 def _talk(chat: Chat, save: Path | None) -> int:

@@ -21,13 +21,13 @@ from .bundle.manifest import DECODER, ENCODER, Manifest
 from .bundle.store import Bundle, open_bundle
 from .captioner import Caption, Captioner
 from .decoding.caption import Rules
-from .errors import EngineClosedError, InputError, ShapeError, TemplateError
+from .errors import EngineClosedError, InputError, ShapeError
 from .prepare import prepare
 from .reporting.base import Judged
 from .reporting.facts import Items
 from .reporting.stage import Choice, ReportStage, open_stage
 from .scoring import score
-from .template import parse
+from .template import follows_template
 
 if TYPE_CHECKING:
     from .reporting.chat import Chat
@@ -296,7 +296,7 @@ class Engine:
             caption=item.row.text,
             scores=item.scores,
             report=report,
-            follows_template=_follows_template(item.row.text),
+            follows_template=follows_template(item.row.text),
             decoder_passes=item.row.passes,
             bundle=f"{manifest.name} {manifest.version}",
             score_origin=manifest.score_origin,
@@ -328,11 +328,3 @@ def _check_stack(values: Slice) -> None:
         )
     if values.ndim != 3 or values.shape[0] == 0:
         raise ShapeError(f"slices are (H, W) or (N, H, W) with N of 1 or more; got {values.shape}")
-
-
-def _follows_template(text: str) -> bool:
-    try:
-        parse(text)
-    except TemplateError:
-        return False
-    return True

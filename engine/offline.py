@@ -53,11 +53,6 @@ def check_url(url: str) -> None:
         )
 
 
-def is_forbidden() -> bool:
-    """Whether a `forbid_network` block is open."""
-    return _forbidden > 0
-
-
 def _watch(event: str, arguments: tuple[Any, ...]) -> None:
     if not _forbidden or event not in _EVENTS:
         return

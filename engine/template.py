@@ -110,6 +110,15 @@ def caption(levels: Mapping[str, int]) -> str:
     return " ".join(clause(attribute, levels[attribute]) for attribute in ATTRIBUTES)
 
 
+def follows_template(text: str) -> bool:
+    """Whether `parse` can read the text."""
+    try:
+        parse(text)
+    except TemplateError:
+        return False
+    return True
+
+
 def parse(text: str) -> dict[str, int]:
     """The levels a caption carries: the exact inverse of `caption`.
 

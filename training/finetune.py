@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -24,6 +23,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from engine.template import ATTRIBUTES
+from engine.whole_file import written_whole
 
 from .data.formats import read_table
 from .evaluate import Agreement, agreement, apply_calibration, calibrate, predict, table
@@ -150,9 +150,11 @@ class Trainer:
         self.model.save(self.out / "last")
         state = self.optimizer.state_dict()["state"]
         tensors = {f"{i}.{k}": v.clone() for i, s in state.items() for k, v in s.items()}
-        _replace(self.out / "last" / "optimizer.safetensors", lambda p: save_file(tensors, p))
+        with written_whole(self.out / "last" / "optimizer.safetensors") as part:
+            save_file(tensors, part)
         counters = {"step": self.step, "best": self.best, "stale": self.stale, "curve": self.curve}
-        _replace(self.out / "last" / "state.json", lambda p: p.write_text(json.dumps(counters)))
+        with written_whole(self.out / "last" / "state.json") as part:
+            part.write_text(json.dumps(counters))
 
     def _resume(self) -> None:
         last = self.out / "last"
@@ -165,13 +167,6 @@ class Trainer:
         counters = json.loads((last / "state.json").read_text())
         self.step, self.best = counters["step"], counters["best"]
         self.stale, self.curve = counters["stale"], counters["curve"]
-
-
-def _replace(path: Path, write: object) -> None:
-    """Write beside `path`, then rename over it: a killed run leaves the old file whole."""
-    beside = path.with_name(path.name + ".part")
-    write(beside)  # type: ignore[operator]
-    os.replace(beside, path)
 
 
 def _log_curve(curve: list[dict[str, float]], out: Path) -> None:
@@ -214,7 +209,8 @@ def finish(
         "calibration": lines,
         "metrics": metrics,
     }
-    _replace(out / "training.json", lambda p: p.write_text(json.dumps(about, indent=1)))
+    with written_whole(out / "training.json") as part:
+        part.write_text(json.dumps(about, indent=1))
     return results
 
 

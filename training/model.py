@@ -11,7 +11,6 @@ a small decoder writes the caption with cross-attention to the tokens.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from torch.nn import functional
 
 from engine.prepare import ImageSpec, Window
 from engine.template import ATTRIBUTES, LEVELS
+from engine.whole_file import written_whole
 
 DEFAULT_WINDOWS = (
     Window(low=-160.0, high=240.0),
@@ -302,12 +302,11 @@ class Captioner(nn.Module):
     def save(self, folder: Path) -> None:
         """`config.json` and `model.safetensors`, each replaced atomically."""
         folder.mkdir(parents=True, exist_ok=True)
-        weights, config = folder / "model.safetensors", folder / "config.json"
         tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-        save_file(tensors, f"{weights}.part")
-        os.replace(f"{weights}.part", weights)
-        Path(f"{config}.part").write_text(json.dumps(asdict(self.config), indent=1))
-        os.replace(f"{config}.part", config)
+        with written_whole(folder / "model.safetensors") as part:
+            save_file(tensors, part)
+        with written_whole(folder / "config.json") as part:
+            part.write_text(json.dumps(asdict(self.config), indent=1))
 
     @classmethod
     def load(cls, folder: Path) -> Captioner:

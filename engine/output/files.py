@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..assessment import Assessment
 from ..dicom.sr import Finding, read_finding, structured_report
+from ..whole_file import written_whole
 from . import html
 from .rows import CSV_COLUMNS, Row
 
@@ -99,9 +100,8 @@ class StructuredReports:
         for number, findings in enumerate(self._series.values(), start=_FIRST_SERIES):
             document = structured_report(findings, number=number)
             path = self._folder / f"{document.SOPInstanceUID}.dcm"
-            part = path.with_suffix(".part")
-            document.save_as(part, enforce_file_format=True)
-            os.replace(part, path)
+            with written_whole(path) as part:
+                document.save_as(part, enforce_file_format=True)
 
 
 class Html:

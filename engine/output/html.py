@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..assessment import Assessment, Report, Score
-from ..template import ATTRIBUTES, MAX_SCORE
+from ..template import ATTRIBUTES, MAX_SCORE, level_of
 from . import pictures
 from .rows import Row
 
@@ -85,7 +85,7 @@ def _written_by(report: Report) -> str:
 
 
 def _bar(name: str, score: Score) -> str:
-    level = min(int(score.value + 0.5), int(MAX_SCORE))
+    level = level_of(score.value)
     return (
         f"<dt>{name.replace('_', ' ')}</dt>"
         f'<dd class="bar" title="{score.level}, confidence {score.confidence:.0%}">'

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from ..assessment import Assessment
 from ..errors import MissingExtraError
 from ..template import ATTRIBUTES, MAX_SCORE
+from ..whole_file import written_whole
 from .pictures import thumbnail
 from .rows import Row
 from .terminal import written_by
@@ -67,9 +67,8 @@ class Pdf:
 
     def finish(self) -> None:
         """See `files.Sink.finish`."""
-        part = self._path.with_name(self._path.name + ".part")
-        self._page.output(str(part))
-        os.replace(part, self._path)
+        with written_whole(self._path) as part:
+            self._page.output(str(part))
 
     def _line(self, text: str, size: int, *, bold: bool = False) -> None:
         self._page.set_font("helvetica", "B" if bold else "", size)

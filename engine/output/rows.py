@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..assessment import Assessment
-from ..errors import IqaError
+from ..errors import ImageFileError, IqaError
 from ..template import ATTRIBUTES
+
+if TYPE_CHECKING:
+    from ..dicom.reader import CtSlice
+    from ..engine import Engine
 
 CSV_COLUMNS = (
     "name",
@@ -64,3 +70,18 @@ class Row:
 
 def _plain(text: str) -> str:
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+def assessed(
+    engine: Engine, items: Iterable[CtSlice | ImageFileError], size: int
+) -> Iterator[tuple[Row, CtSlice | ImageFileError]]:
+    """One row per item, in order; `size` slices are assessed together, so memory stays flat."""
+    iterator = iter(items)
+    while group := list(islice(iterator, size)):
+        slices = [item.hu for item in group if not isinstance(item, ImageFileError)]
+        results = iter(engine.assess(slices) if slices else [])
+        for item in group:
+            if isinstance(item, ImageFileError):
+                yield Row(str(item).partition(":")[0], item), item
+            else:
+                yield Row(item.name, next(results), item.source, item.frame), item

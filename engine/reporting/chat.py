@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Protocol
@@ -10,6 +9,7 @@ from typing import Annotated, Any, Final, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import ChatError
+from ..whole_file import written_whole
 from .client import Message
 from .facts import Items, chat_facts, quoted
 from .prompts import CHAT, load
@@ -93,9 +93,8 @@ class Chat:
     def save(self, path: str | Path) -> None:
         """Write the conversation as JSON: facts and turns, whole or not at all."""
         saved = _Saved(prompt=CHAT, facts=self._facts, turns=self._turns)
-        part = Path(f"{path}.part")
-        part.write_text(saved.model_dump_json(indent=1), "utf-8")
-        os.replace(part, path)
+        with written_whole(Path(path)) as part:
+            part.write_text(saved.model_dump_json(indent=1), "utf-8")
 
     def say(self, question: str) -> Iterator[str]:
         """Pieces of the answer as they come, for callers without an event loop.

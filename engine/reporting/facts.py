@@ -64,11 +64,7 @@ def series(items: Items) -> SeriesReport:
 def series_facts(items: Items, summary: SeriesReport) -> dict[str, Any]:
     """What the series prompt is given."""
     by_place = dict(_assessed(items))
-    return {
-        "slices": summary.slices,
-        "assessed": summary.assessed,
-        "mean": summary.means,
-        "levels": summary.counts,
+    return _figures(summary) | {
         "worst": [_entry(place, by_place[place], scores=False) for place in summary.worst],
     }
 
@@ -78,11 +74,7 @@ def chat_facts(items: Items) -> dict[str, Any]:
     found = _assessed(items)
     summary = series(items)
     listed = found if len(found) <= MAX_LISTED else sorted(_worst_first(found)[:MAX_LISTED])
-    facts: dict[str, Any] = {
-        "slices": summary.slices,
-        "assessed": summary.assessed,
-        "mean": summary.means,
-        "levels": summary.counts,
+    facts = _figures(summary) | {
         "worst": list(summary.worst),
         "listed": [_entry(place, a, scores=True) for place, a in listed],
     }
@@ -94,6 +86,16 @@ def chat_facts(items: Items) -> dict[str, Any]:
         "limits": report.limits,
     }
     return facts
+
+
+def _figures(summary: SeriesReport) -> dict[str, Any]:
+    """What a prompt on many slices is given in any case."""
+    return {
+        "slices": summary.slices,
+        "assessed": summary.assessed,
+        "mean": summary.means,
+        "levels": summary.counts,
+    }
 
 
 def _assessed(items: Items) -> list[tuple[int, Assessment]]:

@@ -10,6 +10,9 @@ from typing import Final
 DEFAULT_MODEL: Final = "gpt-5.4-mini-2026-03-17"
 """A dated snapshot, so that the model behind the name stays the same."""
 
+TOGETHER: Final = 64
+"""Slices worth handing over at once: equal captions share a request."""
+
 
 def default_cache() -> Path:
     """The user's own cache file, shared by all processes."""

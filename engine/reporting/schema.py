@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from functools import cache
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -116,6 +117,7 @@ def local_schema(line: int) -> dict[str, Any]:
     return schema
 
 
+@cache
 def schema_digest() -> str:
     """Changes whenever replies would be read differently."""
     return hashlib.sha256(json.dumps(json_schema(), sort_keys=True).encode()).hexdigest()

@@ -15,8 +15,8 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..assessment import Provenance, Report, SeriesReport, Source
-from ..errors import ReplyError, ReporterError, TemplateError
-from ..template import LEVELS, MAX_SCORE, parse
+from ..errors import ReplyError, ReporterError
+from ..template import LEVELS, MAX_SCORE, follows_template
 from . import facts
 from .base import Judged, template_report
 from .cache import ReplyCache, key
@@ -115,11 +115,6 @@ class Writer:
         self._slices = self._fallbacks = self._hits = self._misses = 0
         self._prompt_tokens = self._completion_tokens = 0
 
-    @property
-    def options(self) -> ReporterOptions:
-        """The options in force."""
-        return self._options
-
     def stats(self) -> ReporterStats:
         """Figures so far."""
         return ReporterStats(
@@ -155,10 +150,10 @@ class Writer:
             ReporterError: it failed, and the options require the model.
         """
         summary = facts.series(items)
-        text = facts.quoted(facts.series_facts(items, summary))
-        prompt = load(SERIES)
         if not summary.assessed:
             return summary
+        text = facts.quoted(facts.series_facts(items, summary))
+        prompt = load(SERIES)
         bounds = {
             name: (
                 LEVELS.index(min(counts, key=LEVELS.index)),
@@ -211,7 +206,7 @@ class Writer:
 
     def _groups(self, prompt: Prompt, texts: list[str]) -> list[list[str]]:
         """Texts that travel together: known wording in groups, everything else alone."""
-        together = [text for text in texts if prompt.version == SLICE and _is_template(text)]
+        together = [text for text in texts if prompt.version == SLICE and follows_template(text)]
         size = self._options.group
         groups = [together[first : first + size] for first in range(0, len(together), size)]
         return groups + [[text] for text in texts if text not in set(together)]
@@ -329,14 +324,6 @@ def _stored(text: str | None) -> _Written | None:
         return None if text is None else _Written.model_validate_json(text)
     except ValidationError:
         return None
-
-
-def _is_template(text: str) -> bool:
-    try:
-        parse(text)
-    except TemplateError:
-        return False
-    return True
 
 
 def _source(base_url: str) -> Source:

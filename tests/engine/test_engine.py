@@ -56,6 +56,13 @@ def test_degraded_examples_score_worse_where_they_were_degraded(
         assert second.overall < first.overall
 
 
+def test_the_encoders_guess_spares_decoder_passes(engine: Engine, examples: Path) -> None:
+    slices = [read_slices(path)[0].hu for path in sorted(examples.glob("*.dcm"))]
+    passes = [a.decoder_passes for a in engine.assess(slices) if isinstance(a, Assessment)]
+    assert len(passes) == len(slices)
+    assert sum(passes) <= 2 * len(slices), "without the guess it was 3.1 a caption"
+
+
 def test_one_bad_slice_never_sinks_a_batch(engine: Engine, chest: NDArray[np.float32]) -> None:
     bad = chest.copy()
     bad[0, 0] = np.nan

@@ -13,7 +13,7 @@ from engine.errors import (
     NotHounsfieldError,
     ShapeError,
 )
-from engine.prepare import ImageSpec, Window, check_slice, prepare, resample
+from engine.prepare import ImageSpec, Window, check_slice, prepare, resample, to_window
 
 SPEC = ImageSpec(size=128, windows=(Window(low=-160, high=240), Window(low=-1000, high=2000)))
 
@@ -81,3 +81,10 @@ def test_windows_are_linear_and_clipped() -> None:
     hu = body()
     hu[0, :4] = [-160, 40, 240, 3000]
     assert prepare(hu, SPEC)[0, 0, :4] == pytest.approx([-1, 0, 1, 1], abs=1e-6)
+
+
+def test_a_window_is_normalised_as_the_bundle_says() -> None:
+    hu = np.array([[-200.0, -100.0, 0.0, 100.0, 200.0]], np.float32)
+    window = Window(low=-100, high=100, mean=0.4, std=0.2)
+    expected = (np.array([[0.0, 0.0, 0.5, 1.0, 1.0]]) - 0.4) / 0.2
+    assert to_window(hu, window) == pytest.approx(expected, abs=1e-5)

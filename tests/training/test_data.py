@@ -14,7 +14,7 @@ from training.data.degrade import Degradation, Degrader
 from training.data.formats import read_slice, read_table
 from training.data.measure import Measurements, measure
 from training.data.readers import READERS, perceived
-from training.data.scans import Original, split_patients
+from training.data.scans import Original, split_patients, vary
 from training.dataset import main
 
 
@@ -79,6 +79,29 @@ def test_patients_never_cross_the_split() -> None:
     split = split_patients(originals, seed=7)
     assert set(split.values()) == {"train", "validation", "test"}
     assert split == split_patients(reversed(originals), seed=7)
+
+
+def test_phantoms_only_train() -> None:
+    blank = np.zeros((1, 1), np.float32)
+    phantoms = [
+        Original(scan="s", patient=f"p{i}", body_part="phantom", index=0, spacing=1.0, hu=blank)
+        for i in range(8)
+    ]
+    assert set(split_patients(phantoms, seed=7).values()) == {"train"}
+
+
+def test_a_patient_is_filled_up_with_other_fields_of_view(chest: NDArray[np.float32]) -> None:
+    own = Original(scan="s", patient="p", body_part="chest", index=0, spacing=0.7, hu=chest)
+    first, *others = vary([own], 4, seed=7)
+    assert first is own
+    assert len(others) == 3
+    for other, again in zip(others, vary([own], 4, seed=7)[1:], strict=True):
+        np.testing.assert_array_equal(other.hu, again.hu)
+        assert other.hu.shape == chest.shape
+        assert 0.7 / 1.6 <= other.spacing <= 0.7 / 0.7
+        inside = [float(np.mean(hu > -300.0)) for hu in (other.hu, chest)]
+        zoomed_in = other.spacing < own.spacing
+        assert (inside[0] > inside[1]) == zoomed_in
 
 
 def test_the_command_builds_the_same_data_twice(tmp_path: Path, chest: NDArray[np.float32]) -> None:

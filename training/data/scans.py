@@ -107,7 +107,8 @@ def vary(originals: list[Original], count: int, seed: int) -> list[Original]:
     A patient with a single slice would otherwise be learned by heart. Zoom (0.7 … 1.6), turn
     (20 degrees at most) and shift are what another reconstruction or position gives.
     """
-    rng = np.random.default_rng([seed, int(_digest(originals[0].patient, seed)[:8].hex(), 16)])
+    digest = _digest(originals[0].patient, seed)
+    rng = np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
     more = [_other_view(originals[i % len(originals)], rng) for i in range(count - len(originals))]
     return [*originals, *more]
 
