@@ -21,7 +21,7 @@ from .data.readers import READERS, mean_scores, read
 from .data.scans import Original, read_originals, split_patients, vary
 
 MANIFEST = "manifest.csv"
-ORIGINALS = 12
+ORIGINALS = 24
 """Most originals of one patient."""
 
 

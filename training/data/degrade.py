@@ -64,7 +64,7 @@ def draw(rng: Rng) -> Degradation:
         parts["dose"] = float(np.exp(rng.uniform(np.log(0.015), np.log(0.8))))
     if rng.random() < 0.5:
         parts["blur_px"] = float(rng.uniform(0.4, 2.8))
-    if rng.random() < 0.6:
+    if rng.random() < 0.75:
         parts.update(_draw_artifact(rng))
     if rng.random() < 0.15:
         parts["smoothing"] = float(rng.uniform(10.0, 60.0))
@@ -72,9 +72,9 @@ def draw(rng: Rng) -> Degradation:
 
 
 def _draw_artifact(rng: Rng) -> dict[str, float | int]:
-    """One artifact, sometimes faint and sometimes strong; sparse views are the most frequent."""
+    """One artifact, sometimes faint and sometimes strong; the hard ones to see are as frequent."""
     kind = rng.choice(
-        ["views", "missing", "motion", "ring", "metal"], p=[0.35, 0.12, 0.2, 0.13, 0.2]
+        ["views", "missing", "motion", "ring", "metal"], p=[0.28, 0.12, 0.25, 0.1, 0.25]
     )
     if kind == "views":
         return {"views": VIEWS // int(rng.choice([2, 3, 4, 5, 6, 8]))}
