@@ -28,8 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     from training.data.formats import read_slice, read_table
 
-    from .parity import ParityError
-    from .write_bundle import CheckpointError, export
+    from .errors import CheckpointError, ParityError
+    from .write_bundle import export
 
     try:
         rows = read_table(args.slices)

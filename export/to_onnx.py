@@ -1,54 +1,53 @@
-"""Torch modules -> checked ONNX files with the contract's names and dynamic batch and T."""
+"""Source -> checked ONNX files with the contract's names and dynamic batch and T."""
 
 from __future__ import annotations
 
+import ast
 import warnings
+from collections import Counter
 from pathlib import Path
+from typing import Final
 
 import onnx
 import torch
 from torch.export import Dim
 
-from training.model import Captioner
-
 from .graphs import DecoderGraph, EncoderGraph
+from .sources.base import Source
 
-OPSET = 24
+OPSET: Final = 24
+INSIDE_LIMIT: Final = 1_000_000_000
+"""Weights of more bytes lie beside the graph: one protobuf file ends at 2 GB."""
 
 
-def export_encoder(model: Captioner, path: Path) -> None:
+def export_encoder(source: Source, path: Path) -> None:
     """Write the encoder graph; batch is dynamic."""
-    c = model.config
-    pixels = torch.zeros(2, c.windows, c.size, c.size)
+    image, layers = source.facts.image, source.facts.decoder.layers
+    pixels = torch.zeros(2, len(image.windows), image.size, image.size)
     _export(
-        EncoderGraph(model),
+        EncoderGraph(source),
         (pixels,),
         path,
         inputs=["pixels"],
-        outputs=[*_names("cross", c.decoder_layers), "draft_levels"],
+        outputs=names("cross", layers) + (["draft_levels"] if source.guess is not None else []),
         shapes=({0: Dim("batch")},),
     )
 
 
-def export_decoder(model: Captioner, path: Path) -> None:
+def export_decoder(source: Source, path: Path) -> None:
     """Write the decoder graph; batch and T are dynamic."""
-    c = model.config
+    d = source.facts.decoder
     tokens = torch.zeros(2, 3, dtype=torch.int64)
     start = torch.zeros(2, dtype=torch.int64)
-    cross = [torch.zeros(2, c.heads, c.grid**2, c.head_dim) for _ in range(2 * c.decoder_layers)]
-    past = [torch.zeros(2, c.heads, c.max_length, c.head_dim) for _ in range(2 * c.decoder_layers)]
+    cross = [torch.zeros(2, d.heads, d.source_length, d.head_dim) for _ in range(2 * d.layers)]
+    past = [torch.zeros(2, d.heads, d.max_length, d.head_dim) for _ in range(2 * d.layers)]
     batch, length = Dim("batch"), Dim("length")
     _export(
-        DecoderGraph(model),
+        DecoderGraph(source),
         (tokens, start, cross, past),
         path,
-        inputs=[
-            "tokens",
-            "start",
-            *_names("cross", c.decoder_layers),
-            *_names("past", c.decoder_layers),
-        ],
-        outputs=["next_tokens", "level_logprobs", *_names("present", c.decoder_layers)],
+        inputs=["tokens", "start", *names("cross", d.layers), *names("past", d.layers)],
+        outputs=["next_tokens", "level_logprobs", *names("present", d.layers)],
         shapes=(
             {0: batch, 1: length},
             {0: batch},
@@ -58,8 +57,39 @@ def export_decoder(model: Captioner, path: Path) -> None:
     )
 
 
-def _names(role: str, layers: int) -> list[str]:
+def names(role: str, layers: int) -> list[str]:
+    """Names of a role's keys and values: cross_key_0, cross_value_0, …"""
     return [f"{role}_{kind}_{i}" for i in range(layers) for kind in ("key", "value")]
+
+
+def save(model: onnx.ModelProto, path: Path) -> None:
+    """Write a graph and check it; large weights go to `<name>.data` beside it.
+
+    Raises:
+        RuntimeError: see `check`.
+    """
+    large = model.ByteSize() > INSIDE_LIMIT
+    onnx.save_model(model, path, save_as_external_data=large, location=f"{path.name}.data")
+    check(path)
+
+
+def check(path: Path) -> None:
+    """Valid ONNX of standard operators only, its weights within the folder.
+
+    Raises:
+        RuntimeError: an operator is not a standard one, or weights lie elsewhere.
+    """
+    onnx.checker.check_model(str(path), full_check=True)
+    model = onnx.load(path, load_external_data=False)
+    foreign = {node.domain for node in model.graph.node} - {"", "ai.onnx"}
+    if foreign:
+        raise RuntimeError(f"{path.name} holds custom operators of {', '.join(sorted(foreign))}")
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location" and Path(entry.value).name != entry.value:
+                raise RuntimeError(
+                    f"{path.name} keeps weights at {entry.value}, outside its folder"
+                )
 
 
 def _export(
@@ -71,23 +101,41 @@ def _export(
     outputs: list[str],
     shapes: tuple[object, ...],
 ) -> None:
-    """Export, then check: valid ONNX, standard operators only, weights inside the file."""
+    """Export, name the nodes by their modules, and check."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of its own deprecations
-        torch.onnx.export(
+        program = torch.onnx.export(
             module.eval(),
             example,
-            path,
             dynamo=True,
             opset_version=OPSET,
             input_names=inputs,
             output_names=outputs,
             dynamic_shapes=shapes,
-            external_data=False,
             verbose=False,
         )
-    graph = onnx.load(path)
-    onnx.checker.check_model(graph, full_check=True)
-    foreign = {node.domain for node in graph.graph.node} - {"", "ai.onnx"}
-    if foreign:
-        raise RuntimeError(f"{path.name} holds custom operators of {', '.join(sorted(foreign))}")
+    if program is None:
+        raise RuntimeError("torch.onnx.export gave no program")
+    model: onnx.ModelProto = program.model_proto
+    _name_nodes(model)
+    save(model, path)
+
+
+def _name_nodes(model: onnx.ModelProto) -> None:
+    """`vision.statistics/conv2d` instead of `node_Conv_296`, for profilers and for `precision`.
+
+    The exporter's own notes, which hold the source's file paths, go.
+    """
+    taken: Counter[str] = Counter()
+    for node in model.graph.node:
+        notes = {entry.key: entry.value for entry in node.metadata_props}
+        scopes = ast.literal_eval(notes.get("pkg.torch.onnx.name_scopes", "[]"))[1:]
+        name = "/".join(scopes[-2:]) or node.op_type
+        taken[name] += 1
+        node.name = name if taken[name] == 1 else f"{name}.{taken[name]}"
+        del node.metadata_props[:]
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
+        del value.metadata_props[:]
+    for tensor in model.graph.initializer:
+        del tensor.metadata_props[:]
+    del model.metadata_props[:], model.graph.metadata_props[:]

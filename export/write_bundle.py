@@ -2,134 +2,179 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from engine.bundle.manifest import (
+    DECODER,
+    ENCODER,
+    MANIFEST_NAME,
+    TOKENIZER,
     CalibrationPart,
-    DecoderPart,
     FilePart,
-    ImagePart,
     Manifest,
-    TokensPart,
-    WindowPart,
 )
 from engine.prepare import prepare
 from engine.template import ATTRIBUTES
-from training.model import Captioner, image_spec
 
 from . import parity, to_onnx
+from .errors import CheckpointError, ExportError
+from .sources.base import Options, Source
+from .sources.detect import open_source
+
+__all__ = ["CheckpointError", "export"]
 
 
-class CheckpointError(ValueError):
-    """The checkpoint folder cannot be exported; the message says why and what to do."""
-
-
-def export(checkpoint: Path, out: Path, slices: Sequence[NDArray[np.generic]]) -> Manifest:
-    """Export a checkpoint of `training.finetune` and prove parity on real slices.
+def export(
+    checkpoint: str | Path,
+    out: str | Path,
+    slices: Sequence[NDArray[np.generic]],
+    *,
+    options: Options | None = None,
+    allow_drift: bool = False,
+) -> Manifest:
+    """Export a checkpoint and prove parity on real slices.
 
     Args:
-        checkpoint: `config.json`, `model.safetensors`, `tokenizer.json`, `training.json`.
+        checkpoint: folder with config.json, safetensors and tokenizer; `training.json`, if there,
+            names calibration, licence and data.
         out: the bundle folder; replaced as a whole once everything has been checked.
-        slices: (H, W) HU each, for the parity check.
+        slices: (H, W) HU each, for the parity check; at least one.
+        options: what the checkpoint leaves open.
+        allow_drift: write the bundle even if it does not pass the parity gates.
+
+    Returns:
+        The manifest that was written.
 
     Raises:
-        CheckpointError: a file is missing, or the checkpoint is a pickle.
-        export.parity.ParityError: the graphs differ from the source.
+        CheckpointError: the checkpoint cannot be exported as it is.
+        ParityError: the graphs differ from the source.
+        ExportError: no slices, or no space on the disk.
+        InputError: a slice is no CT slice.
     """
-    _check_files(checkpoint)
-    model = Captioner.load(checkpoint)
+    checkpoint, out = Path(checkpoint), Path(out)
+    if not slices:
+        raise ExportError("no slices: parity is measured on real slices, so give at least one")
+    source = open_source(checkpoint, options)
+    spec = source.facts.image.spec()
+    prepared = [prepare(hu, spec) for hu in slices]
     out.parent.mkdir(parents=True, exist_ok=True)
+    _check_space(source, out.parent)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=out.parent) as scratch:
         folder = Path(scratch) / "bundle"
         folder.mkdir()
-        to_onnx.export_encoder(model, folder / "encoder.onnx")
-        to_onnx.export_decoder(model, folder / "decoder.onnx")
-        shutil.copyfile(checkpoint / "tokenizer.json", folder / "tokenizer.json")
-        manifest = _manifest(checkpoint, model, folder)
-        prepared = [prepare(hu, image_spec(model.config.size)) for hu in slices]
-        figures = parity.measure(model, folder, manifest, prepared)
-        parity.check(figures)
-        manifest = manifest.model_copy(update={"parity": figures})
-        (folder / "manifest.json").write_text(manifest.model_dump_json(indent=1))
+        try:
+            manifest = _write(source, checkpoint, folder, prepared, allow_drift)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise ExportError(f"the disk of {out.parent} is full; nothing was written") from error
         _replace(folder, out)
     return manifest
 
 
-def _check_files(checkpoint: Path) -> None:
-    """Say what is missing before any long work."""
-    pickles = [*checkpoint.glob("*.pt"), *checkpoint.glob("*.pth"), *checkpoint.glob("*.bin")]
-    missing = [
-        name
-        for name in ("config.json", "model.safetensors", "tokenizer.json")
-        if not (checkpoint / name).is_file()
-    ]
-    if "model.safetensors" in missing and pickles:
-        raise CheckpointError(
-            f"{pickles[0].name} is a pickle, which can run code when loaded; convert it where you "
-            "trust it: safetensors.torch.save_file(torch.load(path, weights_only=True), "
-            "'model.safetensors')"
-        )
-    if missing:
-        raise CheckpointError(
-            f"{checkpoint} lacks {', '.join(missing)}; python -m training.finetune writes them"
-        )
+def _write(
+    source: Source,
+    checkpoint: Path,
+    folder: Path,
+    prepared: Sequence[NDArray[np.float32]],
+    allow_drift: bool,
+) -> Manifest:
+    """Fill the scratch folder; the manifest, without which nothing loads, comes last."""
+    to_onnx.export_encoder(source, folder / ENCODER)
+    to_onnx.export_decoder(source, folder / DECODER)
+    source.tokenizer.save(str(folder / TOKENIZER))
+    manifest = _manifest(source, checkpoint, folder)
+    figures = parity.measure(source, folder, manifest, prepared)
+    if not allow_drift:
+        parity.check(figures, manifest.precision)
+    manifest = manifest.model_copy(update={"parity": figures})
+    (folder / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=1))
+    return manifest
 
 
-def _manifest(checkpoint: Path, model: Captioner, folder: Path) -> Manifest:
-    c = model.config
-    about_file = checkpoint / "training.json"
-    about = json.loads(about_file.read_text()) if about_file.is_file() else {}
-    vocabulary = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab()
+def _manifest(source: Source, checkpoint: Path, folder: Path) -> Manifest:
+    facts, about = source.facts, _about(checkpoint)
     neutral = {name: {"slope": 1.0, "intercept": 0.0} for name in ATTRIBUTES}
     calibration = about.get("calibration", neutral)
     return Manifest(
-        name=about.get("name", checkpoint.name),
+        name=about.get("name", checkpoint.resolve().name),
         version=about.get("version", "1"),
-        family="iqagpt-small",
+        family=facts.family,
         precision="fp32",
         opset=to_onnx.OPSET,
-        image=ImagePart(
-            size=c.size,
-            windows=[WindowPart(low=w.low, high=w.high) for w in image_spec(c.size).windows],
-        ),
-        decoder=DecoderPart(
-            layers=c.decoder_layers,
-            heads=c.heads,
-            head_dim=c.head_dim,
-            max_length=c.max_length,
-            source_length=c.grid**2,
-            vocab_size=c.vocab_size,
-        ),
-        tokens=TokensPart(
-            prompt=[vocabulary["[BOS]"]],
-            end=vocabulary["[EOS]"],
-            levels=list(c.level_ids),
-        ),
+        image=facts.image,
+        decoder=facts.decoder,
+        tokens=facts.tokens,
         calibration={name: CalibrationPart(**line) for name, line in calibration.items()},
         files={
-            path.name: FilePart(sha256=_sha256(path), bytes=path.stat().st_size)
-            for path in sorted(folder.iterdir())
+            path.relative_to(folder).as_posix(): _facts_of(path)
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
         },
-        source_sha256=_sha256(checkpoint / "model.safetensors"),
+        source_sha256=_source_hash(facts.weights),
         licence=about.get("licence", "not stated"),
         data=about.get("data", "not stated"),
-        score_origin=about.get("score_origin", "simulated readers"),
+        provenance={
+            package: version(package) for package in ("torch", "onnx", "onnxruntime", "tokenizers")
+        },
+        score_origin=about.get("score_origin", "unknown readers"),
         parity={},
         metrics=about.get("metrics", {}),
     )
 
 
+def _about(checkpoint: Path) -> dict[str, Any]:
+    """What `training.json` says about the checkpoint; empty if it is not there.
+
+    Raises:
+        CheckpointError: it is not JSON.
+    """
+    file = checkpoint / "training.json"
+    try:
+        return dict(json.loads(file.read_text())) if file.is_file() else {}
+    except ValueError as error:
+        raise CheckpointError(f"{file} is not a JSON object: {error}") from error
+
+
+def _facts_of(path: Path) -> FilePart:
+    return FilePart(sha256=_sha256(path), bytes=path.stat().st_size)
+
+
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _source_hash(weights: Iterable[Path]) -> str:
+    """The hash of the weights' file; of several shards, the hash of their hashes in order."""
+    hashes = [_sha256(path) for path in weights]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def _check_space(source: Source, parent: Path) -> None:
+    """Graphs take about what the weights take; the old bundle stays until the end.
+
+    Raises:
+        ExportError: the disk has too little space for that.
+    """
+    weights = sum(path.stat().st_size for path in source.facts.weights)
+    needed, free = int(2.5 * weights), shutil.disk_usage(parent).free
+    if free < needed:
+        raise ExportError(
+            f"{parent} has {free / 1e9:.1f} GB free, the export needs about {needed / 1e9:.1f} GB; "
+            "make room, or choose another --out"
+        )
 
 
 def _replace(folder: Path, out: Path) -> None:

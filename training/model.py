@@ -262,8 +262,12 @@ class Captioner(nn.Module):
     def encode_and_guess(self, statistics: Statistics) -> tuple[Cross, Tensor]:
         """From the stem's statistics; with each level's logits before any word, (B, A, K)."""
         features = self.features(statistics)
-        guesses = self.draft_head(features.mean(1))
-        return self._cross(features), guesses.unflatten(-1, (len(ATTRIBUTES), len(LEVELS)))
+        return self._cross(features), self.guess(features)
+
+    def guess(self, features: Tensor) -> Tensor:
+        """Image tokens (B, S, width) -> logits of each attribute's level, (B, A, K)."""
+        logits: Tensor = self.draft_head(features.mean(1))
+        return logits.unflatten(-1, (len(ATTRIBUTES), len(LEVELS)))
 
     def _cross(self, features: Tensor) -> Cross:
         return [layer.cross.keys_values(features) for layer in self._decoder_layers()]

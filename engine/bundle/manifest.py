@@ -20,6 +20,8 @@ ENCODER, DECODER, TOKENIZER = "encoder.onnx", "decoder.onnx", "tokenizer.json"
 
 Count = Annotated[int, Field(ge=1)]
 TokenId = Annotated[int, Field(ge=0)]
+Precision = Literal["fp32", "fp16", "int8"]
+Target = Literal["cpu", "cuda", "tensorrt", "tensorrt-rtx"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -100,14 +102,55 @@ class FilePart(_Part):
     bytes: Annotated[int, Field(ge=0)]
 
 
+class ProfilePart(_Part):
+    """The range of one engine's inputs: B, and T for a decoder (1 … 1 for an encoder)."""
+
+    batch: tuple[Count, Count, Count]
+    length: tuple[Count, Count, Count] = (1, 1, 1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        for low, best, high in (self.batch, self.length):
+            if not low <= best <= high:
+                raise ValueError(f"profile {low}, {best}, {high} is not ordered")
+        return self
+
+
+class EnginePart(_Part):
+    """One compiled engine: graph, runtime and GPU it is for, and trtexec's words for how.
+
+    No engine was executed when the export wrote it; parity is measured on the ONNX graphs.
+    """
+
+    file: Annotated[str, Field(min_length=1)]
+    graph: Literal["encoder", "decoder"]
+    runtime: Literal["tensorrt", "tensorrt-rtx"]
+    runtime_version: str
+    compute_capability: Annotated[str, Field(pattern=r"^\d+\.\d$")]
+    profile: ProfilePart
+    settings: str
+
+
 class Manifest(_Part):
-    """Everything a bundle says about itself."""
+    """Everything a bundle says about itself.
+
+    Attributes:
+        quantization: how an INT8 bundle was made; empty otherwise.
+        kept_fp32: nodes of an FP16 or INT8 bundle that stayed FP32, and why.
+        target: the device the bundle was made for; its ONNX graphs open on a CPU in any case.
+        engines: compiled engines; each is also among `files`.
+        provenance: versions of what wrote the bundle.
+    """
 
     format_version: Literal[1] = FORMAT_VERSION
     name: Annotated[str, Field(min_length=1)]
     version: Annotated[str, Field(min_length=1)]
     family: str
-    precision: Literal["fp32", "fp16", "int8"]
+    precision: Precision
+    quantization: str = ""
+    kept_fp32: list[str] = []
+    target: Target = "cpu"
+    engines: list[EnginePart] = []
     opset: Count
     image: ImagePart
     decoder: DecoderPart
@@ -118,7 +161,8 @@ class Manifest(_Part):
     source_sha256: str
     licence: str
     data: str
-    score_origin: Literal["simulated readers", "human readers"]
+    provenance: dict[str, str] = {}
+    score_origin: Literal["simulated readers", "human readers", "unknown readers", "random weights"]
     parity: dict[str, float]
     metrics: dict[str, float]
 
@@ -126,6 +170,8 @@ class Manifest(_Part):
     def _whole(self) -> Self:
         if missing := sorted({ENCODER, DECODER, TOKENIZER} - self.files.keys()):
             raise ValueError(f"files lacks {', '.join(missing)}")
+        if missing := sorted({engine.file for engine in self.engines} - self.files.keys()):
+            raise ValueError(f"engines names {', '.join(missing)}, which files lacks")
         if self.calibration.keys() != set(ATTRIBUTES):
             raise ValueError(f"calibration must name exactly {', '.join(ATTRIBUTES)}")
         ids = [*self.tokens.prompt, self.tokens.end, *self.tokens.levels]

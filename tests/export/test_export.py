@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from engine import Assessment, Engine
-from export import parity
-from export.write_bundle import CheckpointError, export
+from export import export, parity
+from export.errors import CheckpointError
 from tests.training.test_model import VOCABULARY, tiny
 from training.model import Captioner
 
@@ -48,12 +48,13 @@ def test_a_failed_parity_check_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_pickle_is_refused_with_the_remedy(tmp_path: Path) -> None:
+def test_a_pickle_is_refused_with_the_remedy(tmp_path: Path, chest: NDArray[np.float32]) -> None:
+    (tmp_path / "config.json").write_text("{}")
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(CheckpointError, match="save_file"):
-        export(tmp_path, tmp_path / "bundle", [])
+        export(tmp_path, tmp_path / "bundle", [chest])
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"tokenizer\.json"):
-        export(tmp_path, tmp_path / "bundle", [])
+def test_a_missing_file_is_named(tmp_path: Path, chest: NDArray[np.float32]) -> None:
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        export(tmp_path, tmp_path / "bundle", [chest])

@@ -1,0 +1,216 @@
+"""`python -m export.random_checkpoint KIND OUT`: a checkpoint of true size with random weights.
+
+For benchmarks and tests of speed, size and parity where no fine-tuned weights can be had. Only the
+output head is fitted, in closed form (ridge regression on the template's captions), so that the
+captions follow the template as a fine-tuned model's would; what they say about a slice is chance,
+and the bundle says so (`score_origin` "random weights").
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, decoders, models
+from torch import Tensor
+from transformers import (
+    BlipConfig,
+    BlipForConditionalGeneration,
+    GPT2Config,
+    VisionEncoderDecoderConfig,
+    VisionEncoderDecoderModel,
+    ViTConfig,
+)
+from transformers.utils.logging import disable_progress_bar
+
+from engine.template import ATTRIBUTES, LEVELS, caption
+from engine.whole_file import written_whole
+from training.tokenizer import build_tokenizer
+
+from .sources.detect import open_source
+
+CAPTIONS: Final = 48
+"""Captions that the head is fitted on, of random levels."""
+_BATCH: Final = 8
+
+
+def _blip(vision: dict[str, int], text: dict[str, int]) -> Any:
+    config = BlipConfig(
+        vision_config={"image_size": 384, **vision},
+        text_config={
+            "tie_word_embeddings": False,
+            "encoder_hidden_size": vision["hidden_size"],
+            **text,
+        },
+        tie_word_embeddings=False,
+    )
+    return BlipForConditionalGeneration(config)
+
+
+def _blip_base() -> Any:
+    """Salesforce/blip-image-captioning-base: 224 M parameters, 384 px (247 M with a free head)."""
+    return _blip({"hidden_size": 768, "intermediate_size": 3072}, {})
+
+
+def _blip_large() -> Any:
+    """Salesforce/blip-image-captioning-large: a ViT-L/16 before the same decoder."""
+    vision = {
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+    }
+    return _blip(vision, {})
+
+
+def _blip_tiny() -> Any:
+    """Two layers, 64 px, 1,000 words: for tests."""
+    small = {"hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 2}
+    words = {"vocab_size": 1000, "bos_token_id": 998, "max_position_embeddings": 128}
+    heads = {"num_attention_heads": 4}
+    return _blip({**small, **heads, "image_size": 64}, {**small, **heads, **words})
+
+
+def _vit_gpt2(vision: dict[str, int], text: dict[str, int]) -> Any:
+    config = VisionEncoderDecoderConfig.from_encoder_decoder_configs(
+        ViTConfig(**vision),
+        GPT2Config(add_cross_attention=True, is_decoder=True, tie_word_embeddings=False, **text),
+    )
+    config.tie_word_embeddings = False
+    model: Any = VisionEncoderDecoderModel(config)
+    model.generation_config.decoder_start_token_id = config.decoder.bos_token_id
+    return model
+
+
+def _vit_gpt2_base() -> Any:
+    """ViT-B/16 at 224 px and GPT-2 (124 M), as nlpconnect/vit-gpt2-image-captioning."""
+    return _vit_gpt2({}, {})
+
+
+def _vit_gpt2_tiny() -> Any:
+    """Two layers, 64 px, 1,000 words: for tests."""
+    vision = {"hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 2}
+    words = {"vocab_size": 1000, "bos_token_id": 998, "eos_token_id": 999, "n_positions": 128}
+    return _vit_gpt2(
+        {**vision, "num_attention_heads": 4, "image_size": 64},
+        {"n_embd": 256, "n_layer": 2, "n_head": 4, **words},
+    )
+
+
+KINDS: Final[dict[str, Callable[[], Any]]] = {
+    "blip-base": _blip_base,
+    "blip-large": _blip_large,
+    "blip-tiny": _blip_tiny,
+    "vit-gpt2-base": _vit_gpt2_base,
+    "vit-gpt2-tiny": _vit_gpt2_tiny,
+}
+
+
+def write(kind: str, out: Path, seed: int = 7) -> None:
+    """Write a checkpoint folder as `model.save_pretrained` would.
+
+    Args:
+        kind: one of `KINDS`.
+        out: the folder.
+        seed: of the weights.
+    """
+    torch.manual_seed(seed)
+    model = KINDS[kind]().eval()
+    text = _text_model(model).config
+    first, end = text.bos_token_id, getattr(text, "sep_token_id", None) or text.eos_token_id
+    out.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(out)
+    _tokenizer(text.vocab_size, {first: "[BOS]", end: "[EOS]"}).save(str(out / "tokenizer.json"))
+    with written_whole(out / "training.json") as part:
+        part.write_text(json.dumps({"name": f"random-{kind}", "score_origin": "random weights"}))
+    _fit_head(out, seed)
+
+
+def _tokenizer(size: int, special: dict[int, str]) -> Tokenizer:
+    """The project's words, placed among the model's ids clear of its special tokens."""
+    words = [w for w in build_tokenizer().get_vocab() if not w.startswith("[")]
+    free = (i for i in range(size // 2, size) if i not in special)
+    vocabulary = {"[UNK]": 0, **{name: i for i, name in special.items()}}
+    vocabulary |= dict(zip(sorted(words), free, strict=False))
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = build_tokenizer().pre_tokenizer
+    tokenizer.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always", split=True)
+    return tokenizer
+
+
+def _text_model(model: Any) -> Any:
+    """The text half of either kind of model."""
+    return model.text_decoder if hasattr(model, "text_decoder") else model.decoder
+
+
+@torch.no_grad()
+def _fit_head(folder: Path, seed: int) -> None:
+    """Give the head the ridge solution that writes the template's captions, and save again."""
+    source: Any = open_source(folder)
+    rng = np.random.default_rng(seed)
+    head = _text_model(source.model).get_output_embeddings()
+    states, targets = _states(source, head, rng)
+    ids = targets.unique()
+    wanted = 20.0 * (targets[:, None] == ids).float() - 10.0
+    ones = torch.cat([states, torch.ones(len(states), 1)], 1)
+    gram = ones.T @ ones
+    ridge = 1e-4 * gram.trace() / len(gram)
+    solution = torch.linalg.solve(gram + ridge * torch.eye(len(gram)), ones.T @ wanted)
+    head.weight.zero_()
+    head.weight[ids] = solution[:-1].T
+    if head.bias is not None:
+        head.bias.fill_(-20.0)
+        head.bias[ids] = solution[-1]
+    source.model.save_pretrained(folder)
+
+
+def _states(source: Any, head: Any, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """What reaches the head along captions of random levels, (N, width), and the next tokens."""
+    tokens, image = source.facts.tokens, source.facts.image
+    states: list[Tensor] = []
+    targets: list[Tensor] = []
+    hook = head.register_forward_pre_hook(lambda _, inputs: states.append(inputs[0].flatten(0, 1)))
+    for _ in range(CAPTIONS // _BATCH):
+        levels = rng.integers(len(LEVELS), size=(_BATCH, len(ATTRIBUTES)))
+        texts = [caption(dict(zip(ATTRIBUTES, map(int, row), strict=True))) for row in levels]
+        rows = [
+            [*tokens.prompt, *source.tokenizer.encode(t, add_special_tokens=False).ids, tokens.end]
+            for t in texts
+        ]
+        longest = max(map(len, rows))
+        line = torch.tensor([row + [tokens.end] * (longest - len(row)) for row in rows])
+        pixels = torch.from_numpy(
+            rng.standard_normal((_BATCH, len(image.windows), image.size, image.size))
+        )
+        source.logits(pixels.float(), line[:, :-1])
+        targets.append(line[:, 1:].flatten())
+    hook.remove()
+    return torch.cat(states), torch.cat(targets)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; see `--help`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m export.random_checkpoint",
+        description=__doc__.splitlines()[0].split(": ", 1)[1] if __doc__ else None,
+        epilog="example: python -m export.random_checkpoint blip-base runs/blip-base",
+    )
+    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("out", type=Path, help="checkpoint folder")
+    parser.add_argument("--seed", type=int, default=7)
+    args = parser.parse_args(arguments)
+    disable_progress_bar()
+    write(args.kind, args.out, args.seed)
+    size = sum(f.stat().st_size for f in args.out.glob("*.safetensors")) / 1e6
+    sys.stdout.write(f"{args.out}: {args.kind}, random weights, {size:.0f} MB\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""Where a captioner comes from: one module per kind of checkpoint, all behind `base.Source`."""
