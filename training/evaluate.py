@@ -49,7 +49,7 @@ def predict(model: Captioner, samples: Samples, batch: int = 16) -> Array:
     results = []
     for first in range(0, len(samples), batch):
         rows = np.arange(first, min(first + batch, len(samples)))
-        cross, _ = model.encode_and_guess(samples.batch(rows).statistics)
+        cross = model.cross(model.features(samples.batch(rows).statistics))
         levels = np.full((len(rows), len(ATTRIBUTES)), 2)
         expected = np.zeros((len(rows), len(ATTRIBUTES)))
         for a in range(len(ATTRIBUTES)):

@@ -2,7 +2,9 @@
 
 The caption is the training signal; the level words weigh most, and their targets are soft, so
 that their probabilities become a continuous score. The head that guesses the levels for the first
-draft learns the same targets from the encoder alone, which teaches the encoder faster.
+draft learns the same targets from the encoder alone, which teaches the encoder faster. Where the
+data set knows what was done to a slice and what was measured on it, a head that training alone
+uses learns that, too: readers round, physics does not.
 """
 
 from __future__ import annotations
@@ -28,10 +30,10 @@ from engine.whole_file import written_whole
 from .data.formats import read_table
 from .evaluate import Agreement, agreement, apply_calibration, calibrate, predict, table
 from .model import Captioner, CaptionerConfig, SecondOrderStem
-from .samples import Batch, Samples, Vocabulary
+from .samples import Batch, Samples, Vocabulary, physics
 from .tokenizer import build_tokenizer
 
-LEVEL_WEIGHT, TEXT_WEIGHT, DRAFT_WEIGHT = 1.0, 1.0, 0.5
+LEVEL_WEIGHT, TEXT_WEIGHT, DRAFT_WEIGHT, PHYSICS_WEIGHT = 1.0, 1.0, 0.5, 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,16 +58,20 @@ class Schedule:
 
 
 def loss_of(model: Captioner, batch: Batch) -> Tensor:
-    """Caption loss with soft level targets, plus that of the draft head."""
-    cross, guesses = model.encode_and_guess(batch.statistics)
-    logits = model.decode(batch.inputs, cross)
+    """Caption loss with soft level targets, plus those of the draft and the physics heads."""
+    features = model.features(batch.statistics)
+    logits = model.decode(batch.inputs, model.cross(features))
     at_slots = logits.gather(1, batch.slots[..., None].expand(-1, -1, logits.shape[-1]))
     level_ids = torch.tensor(model.config.level_ids)
     level_loss = -(at_slots.log_softmax(-1)[..., level_ids] * batch.soft).sum(-1).mean()
     text = batch.targets.scatter(1, batch.slots, -1)
     text_loss = functional.cross_entropy(logits.flatten(0, 1), text.flatten(), ignore_index=-1)
-    draft_loss = -(guesses.log_softmax(-1) * batch.soft).sum(-1).mean()
-    return LEVEL_WEIGHT * level_loss + TEXT_WEIGHT * text_loss + DRAFT_WEIGHT * draft_loss
+    draft_loss = -(model.guess(features).log_softmax(-1) * batch.soft).sum(-1).mean()
+    loss = LEVEL_WEIGHT * level_loss + TEXT_WEIGHT * text_loss + DRAFT_WEIGHT * draft_loss
+    if model.physics_head is not None:
+        guessed = model.physics_head(features.mean(1))
+        loss += PHYSICS_WEIGHT * functional.smooth_l1_loss(guessed, batch.physics)
+    return loss
 
 
 class Trainer:
@@ -239,7 +245,11 @@ def main(arguments: list[str] | None = None) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(args.out / "tokenizer.json"))
     vocabulary = Vocabulary.of(tokenizer)
-    config = CaptionerConfig(vocab_size=tokenizer.get_vocab_size(), level_ids=vocabulary.levels)
+    config = CaptionerConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        level_ids=vocabulary.levels,
+        physics=physics(rows).shape[1],
+    )
     stem = SecondOrderStem(config)
     parts = {
         name: Samples(folder, rows[rows["split"] == name], stem, vocabulary)

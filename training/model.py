@@ -45,7 +45,14 @@ Cross = list[tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptionerConfig:
-    """Shape of a captioner. `level_ids` are the tokens of the level words, bad … excellent."""
+    """Shape of a captioner.
+
+    Attributes:
+        level_ids: the tokens of the level words, bad … excellent.
+        token_dropout: share of a slice's tokens that training leaves out: a score must not hang
+            on one place.
+        physics: outputs of the physics head, which only training uses: what was measured and done.
+    """
 
     vocab_size: int
     level_ids: tuple[int, ...]
@@ -59,6 +66,8 @@ class CaptionerConfig:
     mlp_ratio: int = 3
     max_length: int = 96
     dropout: float = 0.1
+    token_dropout: float = 0.25
+    physics: int = 0
 
     @property
     def cells(self) -> int:
@@ -239,6 +248,7 @@ class Captioner(nn.Module):
         self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
         self.encoder_norm = nn.LayerNorm(config.width)
         self.draft_head = nn.Linear(config.width, len(ATTRIBUTES) * len(LEVELS))
+        self.physics_head = nn.Linear(config.width, config.physics) if config.physics else None
         self.words = nn.Embedding(config.vocab_size, config.width)
         self.positions = nn.Embedding(config.max_length, config.width)
         nn.init.normal_(self.words.weight, std=0.02)
@@ -250,6 +260,8 @@ class Captioner(nn.Module):
     def features(self, statistics: Statistics) -> Tensor:
         """The stem's statistics -> image tokens (B, S, width)."""
         x = self.dropout(self.stem(*statistics) + self.places)
+        if self.training and self.config.token_dropout:
+            x = self._fewer(x)
         for layer in self.encoder:
             x = layer(x)
         normed: Tensor = self.encoder_norm(x)
@@ -257,19 +269,21 @@ class Captioner(nn.Module):
 
     def encode(self, pixels: Tensor) -> Cross:
         """Pixels (B, C, size, size) -> cross-attention keys and values of every decoder layer."""
-        return self._cross(self.features(self.stem.statistics(pixels)))
-
-    def encode_and_guess(self, statistics: Statistics) -> tuple[Cross, Tensor]:
-        """From the stem's statistics; with each level's logits before any word, (B, A, K)."""
-        features = self.features(statistics)
-        return self._cross(features), self.guess(features)
+        return self.cross(self.features(self.stem.statistics(pixels)))
 
     def guess(self, features: Tensor) -> Tensor:
         """Image tokens (B, S, width) -> logits of each attribute's level, (B, A, K)."""
         logits: Tensor = self.draft_head(features.mean(1))
         return logits.unflatten(-1, (len(ATTRIBUTES), len(LEVELS)))
 
-    def _cross(self, features: Tensor) -> Cross:
+    def _fewer(self, x: Tensor) -> Tensor:
+        """A random share of each row's tokens."""
+        keep = round(x.shape[1] * (1.0 - self.config.token_dropout))
+        chosen = torch.rand(x.shape[:2]).argsort(1)[:, :keep, None].expand(-1, -1, x.shape[2])
+        return x.gather(1, chosen)
+
+    def cross(self, features: Tensor) -> Cross:
+        """Image tokens (B, S, width) -> cross-attention keys and values of every layer."""
         return [layer.cross.keys_values(features) for layer in self._decoder_layers()]
 
     def _decoder_layers(self) -> list[DecoderLayer]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -58,6 +60,7 @@ class Batch:
         inputs, targets: (B, T) token ids; target -1 is padding.
         slots: (B, A) positions whose target is the level word of each attribute.
         soft: (B, A, K) probability of each level: a score between two levels belongs to both.
+        physics: (B, P) what was done and measured, see `physics`; P is 0 where nobody knows.
     """
 
     statistics: Statistics
@@ -65,6 +68,7 @@ class Batch:
     targets: Tensor
     slots: Tensor
     soft: Tensor
+    physics: Tensor
 
 
 class Samples:
@@ -83,6 +87,7 @@ class Samples:
         self.vocabulary = vocabulary
         self.scores = manifest[list(ATTRIBUTES)].to_numpy(np.float32)
         self.patients = manifest["patient"].to_numpy(np.str_)
+        self.physics = torch.from_numpy(physics(manifest))
         spec = image_spec(stem.config.size)
         energies, quarters = [], []
         for name in tqdm(manifest["file"], desc="measure", unit="slice"):
@@ -120,6 +125,7 @@ class Samples:
             targets=torch.from_numpy(padded[:, 1:]),
             slots=torch.tensor([self.vocabulary.slots(ids) for ids in tokens]) - 1,
             soft=torch.from_numpy(soft_levels(scores)),
+            physics=self.physics[torch.from_numpy(rows)],
         )
 
     def _statistics(self, rows: NDArray[np.intp], rng: np.random.Generator | None) -> Statistics:
@@ -128,6 +134,39 @@ class Samples:
             return statistics
         transpose, flip, mirror = (bool(v) for v in rng.integers(2, size=3))
         return turned(statistics, transpose=transpose, flip=flip, mirror=mirror)
+
+
+_PHYSICS: Final[Mapping[str, tuple[Callable[[Any], Any], float, float]]] = {
+    "noise_hu": (np.log2, 4.0, 1.2),
+    "coarse_noise_hu": (np.log2, 2.5, 1.2),
+    "mtf50": (np.log2, -2.8, 0.6),
+    "streak_hu": (lambda hu: np.log2(1.0 + hu / 3.0), 2.0, 1.7),
+    "detectability": (np.log2, 0.5, 1.5),
+    "dose": (np.log2, -2.0, 2.0),
+    "views": (np.log2, 7.3, 1.0),
+    "missing_deg": (np.asarray, 1.0, 6.0),
+    "motion_px": (np.asarray, 0.7, 1.7),
+    "ring": (np.asarray, 0.001, 0.004),
+    "metal_px": (np.asarray, 0.8, 1.9),
+    "hardening": (np.asarray, 0.003, 0.008),
+    "blur_px": (np.asarray, 0.8, 1.0),
+    "smoothing": (np.asarray, 5.0, 14.0),
+}
+"""Column -> scale, and about its mean and deviation there."""
+
+
+def physics(manifest: pd.DataFrame) -> NDArray[np.float32]:
+    """What was done to every slice and measured on it, standardised: (N, P).
+
+    P is 0 for data sets that do not know, as those with human scores.
+    """
+    if not _PHYSICS.keys() <= set(manifest.columns):
+        return np.zeros((len(manifest), 0), np.float32)
+    columns = [
+        np.clip((scale(manifest[name].to_numpy(float)) - mean) / deviation, -4.0, 4.0)
+        for name, (scale, mean, deviation) in _PHYSICS.items()
+    ]
+    return np.stack(columns, 1).astype(np.float32)
 
 
 def soft_levels(scores: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,0 +1,1 @@
+"""What the captioner is measured against: each rival turns slices into the same five scores."""

@@ -1,0 +1,196 @@
+"""The training loop that all trained rivals share: the captioner's own recipe, resumable.
+
+AdamW with a linear warm-up and a cosine, every patient drawn as often, the weights with the best
+mean validation PLCC kept, early stop, atomic safetensors checkpoints. See `training.finetune`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from engine.template import ATTRIBUTES
+from engine.whole_file import written_whole
+
+from ..finetune import Schedule
+from .base import Array
+
+BatchT = TypeVar("BatchT")
+
+
+class Data(Protocol[BatchT]):
+    """Rows to learn from; `training.samples.Samples` is one.
+
+    Attributes:
+        scores: (N, A) reader scores.
+        patients: (N,) names.
+    """
+
+    scores: NDArray[np.float32]
+    patients: NDArray[np.str_]
+
+    def __len__(self) -> int: ...
+
+    def batch(self, rows: NDArray[np.intp], rng: np.random.Generator | None = None) -> BatchT:
+        """The rows as a batch; with `rng`, varied for training."""
+        ...
+
+
+class Learner(nn.Module, Generic[BatchT]):
+    """A model that knows its loss and how to predict."""
+
+    def loss(self, batch: BatchT) -> Tensor:
+        """What to make small; scalar."""
+        raise NotImplementedError
+
+    def expected(self, batch: BatchT) -> Tensor:
+        """Scores 0…4, (B, A)."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def predict(self, data: Data[BatchT], batch: int = 16) -> Array:
+        """Scores of all rows, (N, A), before calibration."""
+        self.eval()
+        starts = range(0, len(data), batch)
+        parts = [np.arange(first, min(first + batch, len(data))) for first in starts]
+        return np.concatenate(
+            [self.expected(data.batch(rows)).double().numpy() for rows in parts]
+        )
+
+
+class Loop(Generic[BatchT]):
+    """One training run with resumable, atomic checkpoints in `out`.
+
+    `out/model.safetensors` holds the trained tensors that validated best, `out/last` those to go
+    on from. Frozen parameters are neither trained nor saved.
+    """
+
+    def __init__(
+        self,
+        model: Learner[BatchT],
+        train: Data[BatchT],
+        validation: Data[BatchT],
+        out: Path,
+        schedule: Schedule,
+    ) -> None:
+        self.model, self.train, self.validation = model, train, validation
+        self.out, self.schedule = out, schedule
+        learned = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(learned, lr=schedule.rate, weight_decay=0.02)
+        self.step, self.best, self.stale = 0, -2.0, 0
+        self.curve: list[dict[str, float]] = []
+        (out / "last").mkdir(parents=True, exist_ok=True)
+        if (out / "last" / "state.json").is_file():
+            self._resume()
+
+    def run(self) -> None:
+        """Train to the end of the schedule, or until validation stops getting better."""
+        schedule = self.schedule
+        losses: list[float] = []
+        with tqdm(total=schedule.steps, initial=self.step, desc="train", unit="step") as bar:
+            while self.step < schedule.steps and self.stale < schedule.patience:
+                losses.append(self._train_step())
+                bar.update()
+                if self.step % schedule.every == 0 or self.step == schedule.steps:
+                    plcc = self._validate(float(np.mean(losses)))
+                    bar.set_postfix(loss=f"{np.mean(losses):.3f}", plcc=f"{plcc:.3f}")
+                    losses.clear()
+        load_learned(self.model, self.out)
+
+    def _train_step(self) -> float:
+        schedule = self.schedule
+        rng = np.random.default_rng([schedule.seed, self.step])
+        for group in self.optimizer.param_groups:
+            warm = min(1.0, (self.step + 1) / 100)
+            fall = 0.5 * (1.0 + np.cos(np.pi * self.step / schedule.steps))
+            group["lr"] = schedule.rate * warm * (0.02 + 0.98 * fall)
+        self.model.train()
+        loss = self.model.loss(self.train.batch(self._rows(rng), rng))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.step += 1
+        return float(loss.detach())
+
+    def _rows(self, rng: np.random.Generator) -> NDArray[np.intp]:
+        """Every patient is drawn as often, however many slices there are of each."""
+        _, inverse, counts = np.unique(
+            self.train.patients, return_inverse=True, return_counts=True
+        )
+        weight = 1.0 / counts[inverse] / len(counts)
+        return rng.choice(len(self.train), self.schedule.batch, p=weight)
+
+    def _validate(self, loss: float) -> float:
+        predicted, truth = self.model.predict(self.validation), self.validation.scores
+        plcc = {name: _plcc(predicted[:, a], truth[:, a]) for a, name in enumerate(ATTRIBUTES)}
+        mean = float(np.mean(list(plcc.values())))
+        self.curve.append({"step": self.step, "loss": loss, "mean": mean, **plcc})
+        if mean > self.best:
+            self.best, self.stale = mean, 0
+            save_learned(self.model, self.out)
+        else:
+            self.stale += 1
+        self._checkpoint()
+        pd.DataFrame(self.curve).to_csv(self.out / "learning-curve.csv", index=False)
+        return mean
+
+    def _checkpoint(self) -> None:
+        """Weights, optimizer and counters, each file replaced atomically, the counters last."""
+        last = self.out / "last"
+        save_learned(self.model, last)
+        state = self.optimizer.state_dict()["state"]
+        tensors = {f"{i}.{k}": v.clone() for i, s in state.items() for k, v in s.items()}
+        with written_whole(last / "optimizer.safetensors") as part:
+            save_file(tensors, part)
+        counters = {"step": self.step, "best": self.best, "stale": self.stale, "curve": self.curve}
+        with written_whole(last / "state.json") as part:
+            part.write_text(json.dumps(counters))
+
+    def _resume(self) -> None:
+        last = self.out / "last"
+        load_learned(self.model, last)
+        saved = self.optimizer.state_dict()
+        for key, tensor in load_file(last / "optimizer.safetensors").items():
+            index, name = key.split(".")
+            saved["state"].setdefault(int(index), {})[name] = tensor
+        self.optimizer.load_state_dict(saved)
+        counters = json.loads((last / "state.json").read_text())
+        self.step, self.best = counters["step"], counters["best"]
+        self.stale, self.curve = counters["stale"], counters["curve"]
+
+
+def save_learned(model: nn.Module, folder: Path) -> None:
+    """The parameters that are trained -> `model.safetensors`, atomically."""
+    learned = {n: p.detach().contiguous() for n, p in model.named_parameters() if p.requires_grad}
+    with written_whole(folder / "model.safetensors") as part:
+        save_file(learned, part)
+
+
+def load_learned(model: nn.Module, folder: Path) -> None:
+    """The exact inverse.
+
+    Raises:
+        RuntimeError: a trained parameter is missing from the file, or the file has another one.
+    """
+    found = load_file(folder / "model.safetensors")
+    missing, unknown = model.load_state_dict(found, strict=False)
+    learned = {name for name, p in model.named_parameters() if p.requires_grad}
+    if unknown or learned & set(missing):
+        raise RuntimeError(f"{folder}/model.safetensors is of another model than this")
+
+
+def _plcc(predicted: Array, truth: NDArray[np.float32]) -> float:
+    """Pearson's correlation; 0 where one side is constant: it tells nothing."""
+    if np.ptp(predicted) == 0 or np.ptp(truth) == 0:
+        return 0.0
+    return float(np.corrcoef(predicted, truth)[0, 1])
