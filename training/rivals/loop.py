@@ -25,9 +25,10 @@ from ..finetune import Schedule
 from .base import Array
 
 BatchT = TypeVar("BatchT")
+BatchCo = TypeVar("BatchCo", covariant=True)
 
 
-class Data(Protocol[BatchT]):
+class Data(Protocol[BatchCo]):
     """Rows to learn from; `training.samples.Samples` is one.
 
     Attributes:
@@ -40,7 +41,7 @@ class Data(Protocol[BatchT]):
 
     def __len__(self) -> int: ...
 
-    def batch(self, rows: NDArray[np.intp], rng: np.random.Generator | None = None) -> BatchT:
+    def batch(self, rows: NDArray[np.intp], rng: np.random.Generator | None = None) -> BatchCo:
         """The rows as a batch; with `rng`, varied for training."""
         ...
 
@@ -62,9 +63,7 @@ class Learner(nn.Module, Generic[BatchT]):
         self.eval()
         starts = range(0, len(data), batch)
         parts = [np.arange(first, min(first + batch, len(data))) for first in starts]
-        return np.concatenate(
-            [self.expected(data.batch(rows)).double().numpy() for rows in parts]
-        )
+        return np.concatenate([self.expected(data.batch(rows)).double().numpy() for rows in parts])
 
 
 class Loop(Generic[BatchT]):
@@ -114,6 +113,7 @@ class Loop(Generic[BatchT]):
             fall = 0.5 * (1.0 + np.cos(np.pi * self.step / schedule.steps))
             group["lr"] = schedule.rate * warm * (0.02 + 0.98 * fall)
         self.model.train()
+        torch.manual_seed(schedule.seed + self.step)  # a resumed run drops out what it would have
         loss = self.model.loss(self.train.batch(self._rows(rng), rng))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -124,9 +124,7 @@ class Loop(Generic[BatchT]):
 
     def _rows(self, rng: np.random.Generator) -> NDArray[np.intp]:
         """Every patient is drawn as often, however many slices there are of each."""
-        _, inverse, counts = np.unique(
-            self.train.patients, return_inverse=True, return_counts=True
-        )
+        _, inverse, counts = np.unique(self.train.patients, return_inverse=True, return_counts=True)
         weight = 1.0 / counts[inverse] / len(counts)
         return rng.choice(len(self.train), self.schedule.batch, p=weight)
 

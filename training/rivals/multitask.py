@@ -2,7 +2,8 @@
 
 Multi-task classification: five levels per attribute, cross-entropy on rounded scores; the score is
 the expected level. Multi-task regression: one number per attribute, mean squared error. Encoder,
-initial weights, data, batches and schedule are the captioner's, so what differs is the head.
+initial weights, data, physics head, batches and schedule are the captioner's, so what differs is
+the head that makes the scores.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -22,106 +24,127 @@ from engine.prepare import resample, to_pixels
 from engine.template import ATTRIBUTES, LEVELS, MAX_SCORE
 from engine.whole_file import written_whole
 
-from ..evaluate import apply_calibration
-from ..model import Captioner, CaptionerConfig, Statistics, image_spec
-from ..samples import Batch
+from ..finetune import PHYSICS_WEIGHT, Schedule
+from ..model import Captioner, CaptionerConfig, SecondOrderStem, Statistics, image_spec
+from ..samples import Batch, Samples, Vocabulary, physics
+from ..tokenizer import build_tokenizer
 from .base import Array, Case, WeightsMissingError
-from .loop import Learner, load_learned
+from .loop import Learner, Loop, load_learned
 
 Task = Literal["classification", "regression"]
+
+_TEXT_HALF = ("words", "positions", "decoder", "decoder_norm", "head", "draft_head")
 
 
 class Multitask(Learner[Batch]):
     """Encoder, mean over tokens, one linear head for all attributes."""
+
+    grid: Tensor
 
     def __init__(self, config: CaptionerConfig, task: Task) -> None:
         super().__init__()
         self.config, self.task = replace(config, decoder_layers=0), task
         self.encoder = Captioner(self.config)
         for name, part in self.encoder.named_children():
-            if name in ("words", "positions", "decoder_norm", "head", "draft_head"):
-                part.requires_grad_(False)  # the text half has no part in this
-        self.head = nn.Linear(config.width, len(ATTRIBUTES) * self._outputs)
+            if name in _TEXT_HALF:
+                part.requires_grad_(False)  # it has no part in this, and is not saved
+        self.outputs = len(LEVELS) if task == "classification" else 1
+        self.head = nn.Linear(config.width, len(ATTRIBUTES) * self.outputs)
+        if task == "regression":
+            nn.init.constant_(self.head.bias, MAX_SCORE / 2)  # start in the middle of the scale
         self.register_buffer("grid", torch.arange(len(LEVELS), dtype=torch.float32), False)
 
-    grid: Tensor
-
-    @property
-    def _outputs(self) -> int:
-        return len(LEVELS) if self.task == "classification" else 1
-
-    def forward(self, statistics: Statistics) -> Tensor:
-        """The stem's statistics -> (B, A, 5) logits, or (B, A, 1) scores."""
-        logits: Tensor = self.head(self.encoder.features(statistics).mean(1))
-        return logits.unflatten(-1, (len(ATTRIBUTES), self._outputs))
+    def forward(self, features: Tensor) -> Tensor:
+        """Image tokens (B, S, width) -> (B, A, 5) logits, or (B, A, 1) scores."""
+        flat: Tensor = self.head(features.mean(1))
+        return flat.unflatten(-1, (len(ATTRIBUTES), self.outputs))
 
     def loss(self, batch: Batch) -> Tensor:
-        """Cross-entropy on the rounded score, or squared error; mean over attributes."""
+        """Cross-entropy on the rounded score, or squared error; the physics head's beside it."""
         truth = batch.soft @ self.grid
-        found = self(batch.statistics)
+        features = self.encoder.features(batch.statistics)
+        found = self(features)
         if self.task == "regression":
-            return functional.mse_loss(found[..., 0], truth)
-        levels = (truth + 0.5).floor().long()
-        return functional.cross_entropy(found.flatten(0, 1), levels.flatten())
+            loss = functional.mse_loss(found[..., 0], truth)
+        else:
+            levels = (truth + 0.5).floor().long()
+            loss = functional.cross_entropy(found.flatten(0, 1), levels.flatten())
+        if self.encoder.physics_head is not None:
+            guessed = self.encoder.physics_head(features.mean(1))
+            loss += PHYSICS_WEIGHT * functional.smooth_l1_loss(guessed, batch.physics)
+        return loss
 
     def expected(self, batch: Batch) -> Tensor:
         """Expected level, or the regressed score, (B, A)."""
         return self.judge(batch.statistics)
 
     def judge(self, statistics: Statistics) -> Tensor:
-        """The stem's statistics -> scores, (B, A), not yet calibrated."""
-        found = self(statistics)
+        """The stem's statistics -> scores 0…4, (B, A)."""
+        found: Tensor = self(self.encoder.features(statistics))
         if self.task == "regression":
-            return torch.clamp(found[..., 0], 0.0, MAX_SCORE)
-        scores: Tensor = found.softmax(-1) @ self.grid
-        return scores
+            return found[..., 0]
+        return found.softmax(-1) @ self.grid
 
 
 class MultitaskRival:
     """A trained `Multitask` model, read from its checkpoint folder.
 
     Raises:
-        WeightsMissingError: the folder holds no finished checkpoint.
+        WeightsMissingError: the folder holds no checkpoint.
     """
 
-    on_scale = True
+    on_scale = False
 
     def __init__(self, checkpoint: Path) -> None:
-        if not (checkpoint / "rival.json").is_file():
+        if not (checkpoint / "config.json").is_file():
             raise WeightsMissingError(
-                f"{checkpoint} holds no finished rival; train one with "
+                f"{checkpoint} holds no checkpoint; train one with "
                 "python -m training.rivals multitask-classification DATA --out FOLDER"
             )
-        about = json.loads((checkpoint / "rival.json").read_text())
-        raw = about["config"]
+        raw = json.loads((checkpoint / "config.json").read_text())
+        task: Task = raw.pop("task")
         config = CaptionerConfig(**{**raw, "level_ids": tuple(raw["level_ids"])})
-        self.name = f"multi-task {about['task']}"
-        self._calibration = about["calibration"]
-        self._model = Multitask(config, about["task"]).eval()
+        self.name = f"multi-task {task}"
+        self._model = Multitask(config, task).eval()
         load_learned(self._model, checkpoint)
 
     @torch.no_grad()
     def scores(self, cases: Sequence[Case]) -> Array:
-        """(N, A), calibrated on the validation patients it was trained beside."""
+        """Expected level or regressed score of every attribute, (N, A)."""
         spec = image_spec(self._model.config.size)
         found = []
         for case in cases:
             pixels = torch.from_numpy(to_pixels(resample(case.hu, spec.size), spec))[None]
             statistics = self._model.encoder.stem.statistics(pixels)
             found.append(self._model.judge(statistics)[0].double().numpy())
-        return apply_calibration(np.stack(found), self._calibration)
+        return np.stack(found)
 
 
-def write_about(
-    model: Multitask, out: Path, calibration: dict[str, dict[str, float]], origin: str
-) -> None:
-    """`rival.json`: what `MultitaskRival` needs beside the weights."""
-    about = {
-        "rival": f"multitask-{model.task}",
-        "task": model.task,
-        "config": asdict(model.config),
-        "calibration": calibration,
-        "score_origin": origin,
-    }
-    with written_whole(out / "rival.json") as part:
-        part.write_text(json.dumps(about, indent=1))
+def train(data: Path, rows: pd.DataFrame, out: Path, task: Task, schedule: Schedule) -> None:
+    """Train on the rows' training patients, keep what is best on the validation patients.
+
+    Args:
+        data: folder that the rows' files are relative to.
+        rows: as `training.data.formats.read_table` gives them.
+        out: checkpoint folder; an interrupted run goes on there.
+        task: which head.
+        schedule: the captioner's.
+    """
+    tokenizer = build_tokenizer()
+    vocabulary = Vocabulary.of(tokenizer)
+    config = CaptionerConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        level_ids=vocabulary.levels,
+        physics=physics(rows).shape[1],
+    )
+    torch.manual_seed(schedule.seed)
+    model = Multitask(config, task)
+    out.mkdir(parents=True, exist_ok=True)
+    with written_whole(out / "config.json") as part:
+        part.write_text(json.dumps({"task": task, **asdict(model.config)}, indent=1))
+    stem = SecondOrderStem(config)
+    training, validation = (
+        Samples(data, rows[rows["split"] == name], stem, vocabulary)
+        for name in ("train", "validation")
+    )
+    Loop(model, training, validation, out, schedule).run()
