@@ -61,9 +61,32 @@ def _agreement(out: Path, rows: pd.DataFrame) -> str:
 def _multitask(args: argparse.Namespace, folder: Path, rows: pd.DataFrame) -> Rival:
     from .multitask import MultitaskRival, train
 
-    schedule = Schedule(steps=args.steps, batch=args.batch, every=args.every)
-    train(folder, rows, args.out, args.name.removeprefix("multitask-"), schedule)
+    train(folder, rows, args.out, args.name.removeprefix("multitask-"), _schedule(args))
     return MultitaskRival(args.out)
+
+
+def _schedule(args: argparse.Namespace) -> Schedule:
+    return Schedule(steps=args.steps, batch=args.batch, every=args.every)
+
+
+def _clip_iqa(args: argparse.Namespace, _folder: Path, _rows: pd.DataFrame) -> Rival:
+    from .clip_iqa import Clip, ClipIqa
+
+    return ClipIqa(Clip(args.clip))
+
+
+def _clip_iqa_plus(args: argparse.Namespace, folder: Path, rows: pd.DataFrame) -> Rival:
+    from .clip_iqa import Clip, ClipIqaPlus, train
+
+    clip = Clip(args.clip)
+    train(clip, folder, rows, args.out, _schedule(args))
+    return ClipIqaPlus(clip, args.out)
+
+
+def _classic(args: argparse.Namespace, _folder: Path, _rows: pd.DataFrame) -> Rival:
+    from .classics import Classic
+
+    return Classic(args.name)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -79,10 +102,23 @@ def _parser() -> argparse.ArgumentParser:
         ("multitask-classification", "the captioner's encoder, five levels per attribute"),
         ("multitask-regression", "the captioner's encoder, one number per attribute"),
     ):
-        one = _add(names, name, about, _multitask)
-        one.add_argument("--steps", type=int, default=Schedule().steps)
-        one.add_argument("--batch", type=int, default=Schedule().batch)
-        one.add_argument("--every", type=int, default=Schedule().every, help="between validations")
+        _add_schedule(_add(names, name, about, _multitask))
+    for name, about, clip_make in (
+        ("clip-iqa", "CLIP-IQA: antonym prompts", _clip_iqa),
+        ("clip-iqa-plus", "CLIP-IQA+: learned prompts", _clip_iqa_plus),
+    ):
+        one = _add(names, name, about, clip_make)
+        one.add_argument("--clip", type=Path, required=True, help="folder of a Hugging Face CLIP")
+        if clip_make is _clip_iqa_plus:
+            _add_schedule(one)
+    for name, about in (
+        ("psnr", "peak signal-to-noise ratio against the clean slice"),
+        ("ssim", "structural similarity to the clean slice"),
+        ("global-noise", "most frequent local deviation in soft tissue (Christianson 2015)"),
+        ("blur-effect", "blur without reference (Crete 2007)"),
+        ("brisque", "BRISQUE (extra `brisque`)"),
+    ):
+        _add(names, name, about, _classic)
     return parser
 
 
@@ -94,6 +130,13 @@ def _add(
     one.add_argument("--out", type=Path, required=True, help="folder; resumes there")
     one.set_defaults(make=make)
     return one
+
+
+def _add_schedule(one: argparse.ArgumentParser) -> None:
+    usual = Schedule()
+    one.add_argument("--steps", type=int, default=usual.steps, help="optimizer steps")
+    one.add_argument("--batch", type=int, default=usual.batch, help="slices per step")
+    one.add_argument("--every", type=int, default=usual.every, help="steps per validation")
 
 
 if __name__ == "__main__":
