@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from engine.errors import IqaError
@@ -21,7 +22,7 @@ from ..data.formats import read_table
 from ..evaluate import agreement, table
 from ..finetune import Schedule
 from .base import Rival
-from .judge import judge
+from .judge import judge, list_cases, read_scores
 
 Make = Callable[[argparse.Namespace, Path, pd.DataFrame], Rival]
 
@@ -46,14 +47,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _agreement(out: Path, rows: pd.DataFrame) -> str:
-    from .judge import read_scores
-
     said, test = read_scores(out, rows), rows[rows["split"] == "test"]
     truth, patients = test[list(ATTRIBUTES)].to_numpy(float), test["patient"].to_numpy(str)
     found = {}
     for a, name in enumerate(ATTRIBUTES):
-        known = pd.notna(said[:, a])
-        if known.sum() > 2:
+        known = np.isfinite(said[:, a])
+        if known.sum() > 2 and np.ptp(said[known, a]) > 0:
             found[name] = agreement(said[known, a], truth[known, a], patients[known])
     return table(found)
 
@@ -81,6 +80,24 @@ def _clip_iqa_plus(args: argparse.Namespace, folder: Path, rows: pd.DataFrame) -
     clip = Clip(args.clip)
     train(clip, folder, rows, args.out, _schedule(args))
     return ClipIqaPlus(clip, args.out)
+
+
+def _vision_llm(args: argparse.Namespace, folder: Path, rows: pd.DataFrame) -> Rival:
+    from . import vision_llm
+
+    options = vision_llm.vision_options(
+        base_url=args.base_url,
+        model=args.model,
+        concurrency=args.concurrency,
+        attempts=args.attempts,
+        cache=args.out / "replies.sqlite3",
+    )
+    rival = vision_llm.VisionLlm(options, send_pixels=args.send_pixels)
+    test = rows[rows["split"] == "test"]
+    count = sum(rival.unanswered([case]) for case in list_cases(folder, rows, test))
+    sys.stderr.write(f"{vision_llm.estimate(count, args.prices)}\n")
+    sys.stderr.write(vision_llm.WARNING.format(count=count, url=rival.url))
+    return rival
 
 
 def _classic(args: argparse.Namespace, _folder: Path, _rows: pd.DataFrame) -> Rival:
@@ -111,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--clip", type=Path, required=True, help="folder of a Hugging Face CLIP")
         if clip_make is _clip_iqa_plus:
             _add_schedule(one)
+    _add_vision(names)
     for name, about in (
         ("psnr", "peak signal-to-noise ratio against the clean slice"),
         ("ssim", "structural similarity to the clean slice"),
@@ -130,6 +148,24 @@ def _add(
     one.add_argument("--out", type=Path, required=True, help="folder; resumes there")
     one.set_defaults(make=make)
     return one
+
+
+def _add_vision(names: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from .vision_llm import MODEL
+
+    one = _add(names, "vision-llm", "GPT-4 with vision: sends the slices away", _vision_llm)
+    one.add_argument("--send-pixels", action="store_true", help="consent: pixels leave the machine")
+    one.add_argument("--model", default=MODEL, help=f"model id at the server ({MODEL})")
+    one.add_argument("--base-url", help="OpenAI-compatible server (default: OpenAI)")
+    one.add_argument("--concurrency", type=int, default=4, help="most requests at a time (4)")
+    one.add_argument("--attempts", type=int, default=4, help="most calls for one slice (4)")
+    one.add_argument(
+        "--prices",
+        type=float,
+        nargs=2,
+        metavar=("PROMPT", "COMPLETION"),
+        help="price of a million tokens of each, for the estimate that is printed first",
+    )
 
 
 def _add_schedule(one: argparse.ArgumentParser) -> None:
