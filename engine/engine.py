@@ -9,19 +9,16 @@ from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast, overload
+from typing import TYPE_CHECKING, Self, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .assessment import Assessment, Report, Score, SeriesReport, Timings
-from .backends.base import GraphShapes
-from .backends.select import open_graphs
-from .bundle.manifest import DECODER, ENCODER, Manifest
 from .bundle.store import Bundle, open_bundle
 from .captioner import Caption, Captioner
-from .decoding.caption import Rules
 from .errors import EngineClosedError, InputError, ShapeError
+from .loading import open_captioner
 from .prepare import prepare
 from .reporting.base import Judged
 from .reporting.facts import Items
@@ -100,23 +97,7 @@ class Engine:
             OfflineError: the network is forbidden and the reporter is not on this machine.
         """
         opened = open_bundle(bundle)
-        rules = _rules(opened.manifest)
-        graphs = open_graphs(
-            opened.folder / ENCODER,
-            opened.folder / DECODER,
-            _shapes(opened.manifest),
-            device=device,
-            threads=threads,
-            max_batch=max_batch,
-        )
-        captioner = Captioner(
-            graphs,
-            rules,
-            encode=lambda text: opened.tokenizer.encode(text, add_special_tokens=False).ids,
-            decode=opened.tokenizer.decode,
-        )
-        image = opened.manifest.image
-        captioner(np.zeros((1, len(image.windows), image.size, image.size), np.float32))
+        captioner = open_captioner(opened, device=device, threads=threads, max_batch=max_batch)
         try:
             stage = open_stage(reporter)
         except BaseException:
@@ -304,20 +285,6 @@ class Engine:
                 prepare=item.prepare, encode=item.encode, decode=item.decode, report=seconds
             ),
         )
-
-
-def _rules(manifest: Manifest) -> Rules:
-    return Rules(
-        prompt=tuple(manifest.tokens.prompt),
-        end=manifest.tokens.end,
-        levels=tuple(manifest.tokens.levels),
-        max_length=manifest.decoder.max_length,
-    )
-
-
-def _shapes(manifest: Manifest) -> GraphShapes:
-    decoder: dict[str, Any] = manifest.decoder.model_dump(exclude={"vocab_size"})
-    return GraphShapes(channels=len(manifest.image.windows), size=manifest.image.size, **decoder)
 
 
 def _check_stack(values: Slice) -> None:

@@ -1,18 +1,21 @@
 """What the engine asks of a runtime: encode a batch, then run the decoder over its rows.
 
-The backend owns every buffer. A `Decoder` is valid until the next `encode` of the same `Graphs`:
-both work on the same cross-attention and cache buffers, which exist once, for the largest batch.
+The backend owns every buffer. Keys, values and cache of a batch lie in a *lane*; there are `LANES`
+of them, made once for the largest batch, so that one batch may encode while another decodes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 CacheType = Literal["float32", "float16"]
+MemoryKind = Literal["host", "device"]
+
+LANES: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +37,7 @@ class GraphShapes:
 
 
 class Decoder(Protocol):
-    """A decoder over the rows of one encoded batch; it keeps the keys and values of each row."""
+    """A decoder over the rows of one encoded batch; it holds a lane until `release`."""
 
     @property
     def rows(self) -> int:
@@ -49,35 +52,56 @@ class Decoder(Protocol):
     def step(
         self, tokens: NDArray[np.int64], start: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Run T tokens per row, written into the cache from `start` on.
+        """Run T tokens on each of the leading R rows, written into the cache from `start` on.
 
         Token t of a row sees the row's positions up to start + t; later ones are ignored and may
         be overwritten, so going back is done by giving a smaller `start`.
 
         Args:
-            tokens: (B, T) token ids.
-            start: (B,) position of each row's first token; start + T must not pass L_max.
+            tokens: (R, T) token ids, 1 ≤ R ≤ B.
+            start: (R,) position of each row's first token; start + T must not pass L_max.
 
         Returns:
-            next_tokens (B, T): the model's arg-max after each token; level_logprobs (B, T, 5).
+            next_tokens (R, T): the model's arg-max after each token; level_logprobs (R, T, 5).
+            Both are the caller's to keep.
 
         Raises:
-            BackendError: the run failed or gave no numbers.
+            BackendError: the run failed or gave no numbers, or the lane was released.
         """
+        ...
+
+    def move(self, source: int, target: int) -> None:
+        """Let row `source` take the place of row `target`, which is given up.
+
+        Finished rows leave a batch so: the last row under way takes their place, and `step` runs
+        fewer leading rows.
+        """
+        ...
+
+    def release(self) -> None:
+        """Give the lane back; safe to call twice."""
         ...
 
 
 class Graphs(Protocol):
-    """The opened encoder and decoder of a bundle."""
+    """The opened encoder and decoder of a bundle.
+
+    One thread may encode while another decodes; two that do the same take turns.
+    """
 
     def encode(self, pixels: NDArray[np.float32]) -> Decoder:
-        """Encode (B, C, size, size) pixels; the decoder starts with an empty cache.
+        """Encode (B, C, size, size) pixels into a free lane; its cache starts empty.
 
         Raises:
-            BackendError: the run failed, or B is 0 or larger than the batch opened for.
+            BackendError: the run failed, B is 0 or larger than the batch opened for, or no lane
+                is free because that many decoders were not released.
         """
         ...
 
+    def memory(self) -> dict[str, int]:
+        """Bytes held: "host" and "device"; buffers exactly, weights by the size of their files."""
+        ...
+
     def close(self) -> None:
-        """Give the runtime's memory back."""
+        """Give the runtime's memory back; safe to call twice."""
         ...

@@ -1,9 +1,4 @@
-"""ONNX Runtime on the CPU: the only module that says "onnxruntime".
-
-The cross-attention keys and values and the decoder's cache live in buffers made once for
-`max_batch` rows. A smaller batch binds their leading rows, which lie together in memory. The cache
-is bound as past input and present output at once, so that TensorScatter writes in place.
-"""
+"""ONNX Runtime: the only module that says "onnxruntime"."""
 
 from __future__ import annotations
 
@@ -13,151 +8,68 @@ from typing import Final
 
 import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 
 from ..errors import BackendError
-from ..template import ATTRIBUTES
 from .base import CacheType, GraphShapes
+from .lanes import GUESSES, LaneGraphs, graph_names
+from .memory import HostMemory, Memory, Tensor
 
 _TYPES: Final = {"float32": "tensor(float)", "float16": "tensor(float16)"}
-_KINDS: Final = ("key", "value")
-_GUESSES: Final = "draft_levels"
+_DEVICES: Final = {"host": "cpu", "device": "cuda"}
 
 
-class _Buffer:
-    """Zeroed rows at one place in memory for the engine's life."""
+def open_cpu(
+    encoder: Path, decoder: Path, shapes: GraphShapes, *, threads: int | None, max_batch: int
+) -> LaneGraphs:
+    """Open both graphs on the CPU; arguments as `select.open_graphs`.
 
-    def __init__(self, shape: tuple[int, ...], kind: CacheType) -> None:
-        self.array = np.zeros(shape, kind)
-        self.value = ort.OrtValue.ortvalue_from_numpy(self.array)
+    Raises:
+        BackendError: a graph cannot be opened, or contradicts `shapes`.
+    """
+    memory = HostMemory()
+    opened = OrtExecutor(encoder, memory, threads=threads)
+    decoding = OrtExecutor(decoder, memory, threads=threads)
+    check_contract(opened, decoding, shapes)
+    return LaneGraphs(opened, decoding, shapes, max_batch=max_batch)
 
-    def binding(self, rows: int) -> tuple[str, int, type[np.generic], tuple[int, ...], int]:
-        """Arguments of `bind_input` and `bind_output` for the leading rows."""
-        shape = (rows, *self.array.shape[1:])
-        return "cpu", 0, self.array.dtype.type, shape, self.value.data_ptr()
 
+class OrtExecutor:
+    """A session whose inputs and outputs are bound to memory of ours."""
 
-class OrtGraphs:
-    """Encoder and decoder sessions and the buffers they share."""
-
-    def __init__(
-        self,
-        encoder: Path,
-        decoder: Path,
-        shapes: GraphShapes,
-        *,
-        threads: int | None,
-        max_batch: int,
-    ) -> None:
-        """Open both graphs and make the buffers; arguments as `select.open_graphs`.
+    def __init__(self, file: Path, memory: Memory, *, threads: int | None) -> None:
+        """Open a graph.
 
         Raises:
-            BackendError: a graph cannot be opened, or contradicts `shapes`.
+            BackendError: it cannot be opened.
         """
-        if max_batch < 1 or (threads is not None and threads < 1):
-            raise BackendError(
-                f"max_batch ({max_batch}) and threads ({threads}) must be at least 1; "
-                "threads=None uses all physical cores"
-            )
-        names = [f"{kind}_{layer}" for layer in range(shapes.layers) for kind in _KINDS]
-        source = (shapes.heads, shapes.source_length, shapes.head_dim)
-        cached = (shapes.heads, shapes.max_length, shapes.head_dim)
-        self._encoder = _open(encoder, threads)
-        self._decoder = _open(decoder, threads)
-        pixels = (shapes.channels, shapes.size, shapes.size)
-        cross = {f"cross_{name}": source for name in names}
-        past = {f"past_{name}": cached for name in names}
-        present = {f"present_{name}": cached for name in names}
-        kind = shapes.cache
-        inputs, outputs = ("tokens", "start"), ("next_tokens", "level_logprobs")
-        _check(encoder, self._encoder.get_inputs(), {"pixels": pixels}, "float32")
-        found = self._encoder.get_outputs()
-        self._guessing = any(arg.name == _GUESSES for arg in found)  # a bundle may do without
-        _check(encoder, found, cross, kind, (_GUESSES,) if self._guessing else ())
-        _check(decoder, self._decoder.get_inputs(), {**cross, **past}, kind, inputs)
-        _check(decoder, self._decoder.get_outputs(), present, kind, outputs)
-        self._max_batch = max_batch
-        self._cross = {name: _Buffer((max_batch, *source), kind) for name in cross}
-        self._cache = {name: _Buffer((max_batch, *cached), kind) for name in names}
+        self.file = file
+        self.memory = memory
+        self.session = _open(file, threads)
+        self.weights = sum(part.stat().st_size for part in file.parent.glob(f"{file.name}*"))
+        self.outputs = frozenset(arg.name for arg in self.session.get_outputs())
+        self._binding = self.session.io_binding()
+        self._bound: dict[str, Tensor] = {}
 
-    def encode(self, pixels: NDArray[np.float32]) -> OrtDecoder:
-        """See `backends.base.Graphs.encode`."""
-        rows = pixels.shape[0]
-        if not 1 <= rows <= self._max_batch:
-            raise BackendError(f"a batch has 1 to {self._max_batch} rows; got {rows}")
-        binding = self._encoder.io_binding()
-        guesses = np.empty((rows, len(ATTRIBUTES)), np.int64) if self._guessing else None
-        try:
-            binding.bind_cpu_input("pixels", np.ascontiguousarray(pixels))
-            for name, buffer in self._cross.items():
-                binding.bind_output(name, *buffer.binding(rows))
-            if guesses is not None:
-                _bind_result(binding, _GUESSES, guesses)
-            self._encoder.run_with_iobinding(binding)
-        except Exception as error:  # ONNX Runtime's exceptions share no narrower base
-            raise BackendError(f"the encoder failed on pixels {pixels.shape}: {error}") from error
-        for buffer in self._cache.values():
-            buffer.array[:rows] = 0.0
-        return OrtDecoder(self._decoder, rows, self._cross, self._cache, guesses)
+    def run(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> None:
+        """See `lanes.Executor.run`; only what changed since the last run is bound again."""
+        for name, tensor in inputs.items():
+            if self._bound.get(name) != tensor:
+                self._binding.bind_input(name, *self._place(tensor))
+        for name, tensor in outputs.items():
+            if self._bound.get(name) != tensor:
+                self._binding.bind_output(name, *self._place(tensor))
+        self._bound = {**inputs, **outputs}
+        self.session.run_with_iobinding(self._binding)
 
     def close(self) -> None:
-        """See `backends.base.Graphs.close`."""
-        del self._encoder, self._decoder, self._cross, self._cache
+        """See `lanes.Executor.close`."""
+        self._bound.clear()
+        del self._binding, self.session
 
-
-class OrtDecoder:
-    """The decoder session bound to the leading rows of the shared buffers."""
-
-    def __init__(
-        self,
-        session: ort.InferenceSession,
-        rows: int,
-        cross: dict[str, _Buffer],
-        cache: dict[str, _Buffer],
-        guesses: NDArray[np.int64] | None,
-    ) -> None:
-        self._session = session
-        self._rows = rows
-        self._guesses = guesses
-        self._binding = session.io_binding()
-        for name, buffer in cross.items():
-            self._binding.bind_input(name, *buffer.binding(rows))
-        for name, buffer in cache.items():
-            self._binding.bind_input(f"past_{name}", *buffer.binding(rows))
-            self._binding.bind_output(f"present_{name}", *buffer.binding(rows))
-
-    @property
-    def rows(self) -> int:
-        """See `backends.base.Decoder.rows`."""
-        return self._rows
-
-    @property
-    def guesses(self) -> NDArray[np.int64] | None:
-        """See `backends.base.Decoder.guesses`."""
-        return self._guesses
-
-    def step(
-        self, tokens: NDArray[np.int64], start: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """See `backends.base.Decoder.step`."""
-        next_tokens = np.empty(tokens.shape, np.int64)
-        logprobs = np.empty((*tokens.shape, 5), np.float32)
-        try:
-            self._binding.bind_cpu_input("tokens", np.ascontiguousarray(tokens))
-            self._binding.bind_cpu_input("start", np.ascontiguousarray(start))
-            _bind_result(self._binding, "next_tokens", next_tokens)
-            _bind_result(self._binding, "level_logprobs", logprobs)
-            self._session.run_with_iobinding(self._binding)
-        except Exception as error:  # ONNX Runtime's exceptions share no narrower base
-            raise BackendError(f"the decoder failed on tokens {tokens.shape}: {error}") from error
-        if np.isnan(logprobs).any():
-            raise BackendError("the decoder's log-probabilities are NaN: export the bundle again")
-        return next_tokens, logprobs
-
-
-def _bind_result(binding: ort.IOBinding, name: str, array: NDArray[np.generic]) -> None:
-    """Let ONNX Runtime write an output straight into `array`."""
-    binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+    def _place(self, tensor: Tensor) -> tuple[str, int, type[np.generic], tuple[int, ...], int]:
+        """Arguments of `bind_input` and `bind_output`."""
+        device = _DEVICES[self.memory.kind]
+        return device, 0, tensor.dtype.type, tensor.shape, tensor.address
 
 
 def _open(file: Path, threads: int | None) -> ort.InferenceSession:
@@ -171,6 +83,25 @@ def _open(file: Path, threads: int | None) -> ort.InferenceSession:
         return ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions share no narrower base
         raise BackendError(f"{file} cannot be opened: {error}; export the bundle again") from error
+
+
+def check_contract(encoder: OrtExecutor, decoder: OrtExecutor, shapes: GraphShapes) -> None:
+    """Compare both graphs with what the manifest says.
+
+    Raises:
+        BackendError: a name, shape or type differs.
+    """
+    names = graph_names(shapes)
+    pixels = {"pixels": (shapes.channels, shapes.size, shapes.size)}
+    guesses = (GUESSES,) if GUESSES in encoder.outputs else ()
+    reads, writes = encoder.session.get_inputs(), encoder.session.get_outputs()
+    _check(encoder.file, reads, pixels, "float32")
+    _check(encoder.file, writes, names["cross"], shapes.cache, guesses)
+    reads, writes = decoder.session.get_inputs(), decoder.session.get_outputs()
+    kept = {**names["cross"], **names["past"]}
+    _check(decoder.file, reads, kept, shapes.cache, ("tokens", "start"))
+    results = ("next_tokens", "level_logprobs")
+    _check(decoder.file, writes, names["present"], shapes.cache, results)
 
 
 def _check(

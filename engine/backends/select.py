@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import BackendUnavailableError
+from ..errors import BackendError, BackendUnavailableError
 from .base import Graphs, GraphShapes
 
 
@@ -31,15 +31,20 @@ def open_graphs(
         BackendUnavailableError: the device or its runtime is not there.
         BackendError: a graph cannot be opened, or contradicts `shapes`.
     """
+    if max_batch < 1 or (threads is not None and threads < 1):
+        raise BackendError(
+            f"max_batch ({max_batch}) and threads ({threads}) must be at least 1; "
+            "threads=None uses all physical cores"
+        )
     if device != "cpu":
         raise BackendUnavailableError(
             f"device {device!r} is not available: GPU backends are not built yet. "
             'Use device="cpu"; nothing else was used instead'
         )
     try:
-        from .ort import OrtGraphs
+        from .ort import open_cpu
     except ImportError as error:
         raise BackendUnavailableError(
             f"ONNX Runtime cannot be imported ({error}); run `pip install onnxruntime`"
         ) from error
-    return OrtGraphs(encoder, decoder, shapes, threads=threads, max_batch=max_batch)
+    return open_cpu(encoder, decoder, shapes, threads=threads, max_batch=max_batch)

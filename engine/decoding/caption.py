@@ -33,8 +33,10 @@ class Decoded:
         tokens: generated ids; the last one is the end token unless the length ran out.
         level_logprobs: (len(tokens), 5) float32: of the level words where each token was chosen.
         passes: decoder runs until the row was done.
+        accepted: how many of the tokens were drafted.
     """
 
     tokens: tuple[int, ...]
     level_logprobs: NDArray[np.float32]
     passes: int
+    accepted: int = 0

@@ -1,7 +1,8 @@
 """Drafted decoding: check a whole draft in one pass, keep what the model would have said itself.
 
 The result equals `greedy` token for token, for any model and any draft: only the model's own
-arg-max after an accepted prefix is ever kept. Rows of a batch advance on their own.
+arg-max after an accepted prefix is ever kept. Rows of a batch advance on their own, and leave it
+when they are done.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from numpy.typing import NDArray
 
 from ..backends.base import Decoder
 from ..template import ATTRIBUTES, LEVELS
+from .budget import Budget
 from .caption import Decoded, Rules
 from .draft import Drafter
 
 _FIRST_GUESSES: Final = (LEVELS.index("good"),) * len(ATTRIBUTES)
-_MAX_FAILURES: Final = 2
 
 
 def accepted_length(draft: Sequence[int], choices: Sequence[int]) -> int:
@@ -39,8 +40,8 @@ class _Row:
         self.tokens: list[int] = []
         self.logprobs: list[NDArray[np.float32]] = []
         self.guesses = list(guesses)
-        self.failures = 0
         self.passes = 0
+        self.accepted = 0
         self.proposal: list[int] = []
 
     @property
@@ -51,17 +52,19 @@ class _Row:
 
     def propose(self, drafter: Drafter) -> list[int]:
         """The tokens this row would like to run: what is pending, then the draft."""
-        drafting = self.failures < _MAX_FAILURES
-        self.proposal = list(drafter.draft(self.tokens, self.guesses)) if drafting else []
+        self.proposal = list(drafter.draft(self.tokens, self.guesses))
         return self.pending + self.proposal
 
-    def take(self, choices: NDArray[np.int64], logprobs: NDArray[np.float32]) -> None:
-        """Learn from one pass over `pending` and as much of the proposal as fitted in."""
+    def take(self, choices: NDArray[np.int64], logprobs: NDArray[np.float32]) -> int:
+        """Learn from one pass over `pending` and as much of the proposal as fitted in.
+
+        Returns:
+            How many tokens the caption grew by.
+        """
         first = len(self.pending) - 1
         chosen: list[int] = choices[first:].tolist()
         draft = self.proposal[: len(chosen) - 1]
         count = accepted_length(draft, chosen)
-        self.failures = self.failures + 1 if draft and not count else 0
         self._learn(draft, logprobs[first:])
         room = self.rules.max_length - len(self.rules.prompt) - len(self.tokens)
         fresh = chosen[: min(count + 1, room)]
@@ -72,6 +75,8 @@ class _Row:
         self.start += first + len(fresh)
         self.pending = fresh[-1:]
         self.passes += 1
+        self.accepted += min(count, len(fresh))
+        return len(fresh)
 
     def _learn(self, draft: Sequence[int], logprobs: NDArray[np.float32]) -> None:
         """Guess each drafted slot as the model sees it, though its left context may be wrong."""
@@ -84,35 +89,92 @@ class _Row:
     def result(self) -> Decoded:
         """The finished caption."""
         return Decoded(
-            tokens=tuple(self.tokens), level_logprobs=np.stack(self.logprobs), passes=self.passes
+            tokens=tuple(self.tokens),
+            level_logprobs=np.stack(self.logprobs),
+            passes=self.passes,
+            accepted=self.accepted,
         )
 
 
-def drafted(decoder: Decoder, drafter: Drafter, rules: Rules) -> list[Decoded]:
+class Drafting:
+    """The captions of one encoded batch, a decoder pass at a time."""
+
+    def __init__(self, decoder: Decoder, drafter: Drafter, rules: Rules, budget: Budget) -> None:
+        """`budget` is the captioner's: it outlives the batch."""
+        self._decoder, self._drafter, self._rules = decoder, drafter, rules
+        self._budget = budget
+        given = decoder.guesses
+        guesses = [_FIRST_GUESSES] * decoder.rows if given is None else given.tolist()
+        self._rows = [_Row(rules, guesses[index]) for index in range(decoder.rows)]
+        self._places = list(self._rows)
+        """The rows under way, by their place in the decoder."""
+        budget.begin(decoder.rows, rules.max_length)
+
+    @property
+    def done(self) -> bool:
+        """Every caption has its end."""
+        return not self._places
+
+    def advance(self) -> None:
+        """Run one pass over the rows under way; those that are done leave.
+
+        Raises:
+            BackendError: the decoder run failed.
+        """
+        rows = self._places
+        wanted = [row.propose(self._drafter) for row in rows]
+        known = max(len(row.pending) for row in rows)
+        width = min(
+            max(map(len, wanted)),
+            self._rules.max_length - max(row.start for row in rows),
+            known - 1 + self._budget.width(len(rows)),
+        )
+        # Short rows run padding: nobody looks at its result, and the cache behind a row's start
+        # is never seen.
+        tokens = np.full((len(rows), width), self._rules.end, np.int64)
+        for line, proposal in zip(tokens, wanted, strict=True):
+            fitting = proposal[:width]
+            line[: len(fitting)] = fitting
+        start = np.array([row.start for row in rows], np.int64)
+        choices, logprobs = self._decoder.step(tokens, start)
+        taken = 0
+        for row, proposal, chosen, levels in zip(rows, wanted, choices, logprobs, strict=True):
+            taken += row.take(chosen[: len(proposal)], levels[: len(proposal)])
+        self._leave()
+        lengths = [len(row.tokens) for row in self._places] or [
+            max(len(row.tokens) for row in self._rows)
+        ]
+        self._budget.settle(len(rows), width - known + 1, taken, min(lengths))
+
+    def results(self) -> list[Decoded]:
+        """The captions in the batch's order, once all are done."""
+        return [row.result() for row in self._rows]
+
+    def _leave(self) -> None:
+        """Close the gaps that finished rows leave, so that a pass runs leading rows only."""
+        for place in reversed(range(len(self._places))):
+            if self._places[place].done:
+                last = self._places.pop()
+                if place < len(self._places):
+                    self._decoder.move(len(self._places), place)
+                    self._places[place] = last
+
+
+def drafted(
+    decoder: Decoder, drafter: Drafter, rules: Rules, budget: Budget | None = None
+) -> list[Decoded]:
     """Caption every row of an encoded batch; the same tokens as `greedy`, in fewer passes.
 
-    A row whose drafts were refused at their first token twice running goes on in single steps.
+    Args:
+        decoder: over an encoded batch, its cache empty.
+        drafter: proposes; a wrong draft costs time, never correctness.
+        rules: token ids and limits.
+        budget: what refused drafts may cost; None: this batch's own.
 
     Raises:
         BackendError: a decoder run failed.
     """
-    given = decoder.guesses
-    guesses = [_FIRST_GUESSES] * decoder.rows if given is None else given.tolist()
-    rows = [_Row(rules, guesses[index]) for index in range(decoder.rows)]
-    while active := [index for index, row in enumerate(rows) if not row.done]:
-        wanted = {index: rows[index].propose(drafter) for index in active}
-        room = rules.max_length - max(rows[index].start for index in active)
-        width = min(max(map(len, wanted.values())), room)
-        # Short rows run padding and finished ones run nothing else: nobody looks at its result,
-        # and the cache behind a row's start is never seen.
-        tokens = np.full((len(rows), width), rules.end, np.int64)
-        start = np.zeros(len(rows), np.int64)
-        for index, proposal in wanted.items():
-            fitting = proposal[:width]
-            tokens[index, : len(fitting)] = fitting
-            start[index] = rows[index].start
-        choices, logprobs = decoder.step(tokens, start)
-        for index, proposal in wanted.items():
-            count = min(len(proposal), width)
-            rows[index].take(choices[index, :count], logprobs[index, :count])
-    return [row.result() for row in rows]
+    drafting = Drafting(decoder, drafter, rules, Budget() if budget is None else budget)
+    while not drafting.done:
+        drafting.advance()
+    return drafting.results()

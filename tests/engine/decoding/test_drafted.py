@@ -21,6 +21,7 @@ class HashModel:
 
     def __init__(self, rows: int, seed: int, guesses: NDArray[np.int64] | None = None) -> None:
         self.rows, self.seed, self.guesses = rows, seed, guesses
+        self.names = list(range(rows))
         self.cache = [[0] * RULES.max_length for _ in range(rows)]
         self.passes = 0
 
@@ -30,14 +31,22 @@ class HashModel:
         self.passes += 1
         following = np.zeros(tokens.shape, np.int64)
         for row, (line, first) in enumerate(zip(tokens, start, strict=True)):
+            name = self.names[row]
             assert first + len(line) <= RULES.max_length
             for t, token in enumerate(line):
                 self.cache[row][first + t] = int(token)
                 prefix = self.cache[row][: first + t + 1]
-                digest = hashlib.sha256(f"{self.seed}{row}{prefix}".encode()).digest()
+                digest = hashlib.sha256(f"{self.seed}{name}{prefix}".encode()).digest()
                 following[row, t] = digest[0] % VOCABULARY
         logprobs = np.stack([np.sin(following + k) for k in range(5)], axis=-1)
         return following, logprobs.astype(np.float32)
+
+    def move(self, source: int, target: int) -> None:
+        self.names[target] = self.names[source]
+        self.cache[target] = self.cache[source].copy()
+
+    def release(self) -> None:
+        pass
 
 
 class ScriptedDrafter:

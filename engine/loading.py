@@ -1,0 +1,68 @@
+"""A verified bundle -> a captioner that is warm: the right graphs or engines for a device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .backends.base import GraphShapes
+from .backends.select import open_graphs
+from .bundle.manifest import DECODER, ENCODER, Manifest
+from .bundle.store import Bundle
+from .captioner import Captioner
+from .decoding.caption import Rules
+
+
+def open_captioner(
+    bundle: Bundle, *, device: str, threads: int | None, max_batch: int
+) -> Captioner:
+    """Open a bundle's graphs on a device, make the buffers, and caption an empty slice.
+
+    Args:
+        bundle: from `bundle.store.open_bundle`.
+        device: see `backends.select.open_graphs`.
+        threads: threads per graph run on the CPU; None leaves it to the runtime.
+        max_batch: the most rows one run will have.
+
+    Raises:
+        BackendUnavailableError: the device or its runtime is not there.
+        BackendError: the graphs cannot be opened or run.
+    """
+    graphs = open_graphs(
+        bundle.folder / ENCODER,
+        bundle.folder / DECODER,
+        graph_shapes(bundle.manifest),
+        device=device,
+        threads=threads,
+        max_batch=max_batch,
+    )
+    captioner = Captioner(
+        graphs,
+        caption_rules(bundle.manifest),
+        encode=lambda text: bundle.tokenizer.encode(text, add_special_tokens=False).ids,
+        decode=bundle.tokenizer.decode,
+    )
+    image = bundle.manifest.image
+    try:
+        captioner(np.zeros((1, len(image.windows), image.size, image.size), np.float32))
+    except BaseException:
+        captioner.close()
+        raise
+    return captioner
+
+
+def caption_rules(manifest: Manifest) -> Rules:
+    """What decoding needs to know about a bundle."""
+    return Rules(
+        prompt=tuple(manifest.tokens.prompt),
+        end=manifest.tokens.end,
+        levels=tuple(manifest.tokens.levels),
+        max_length=manifest.decoder.max_length,
+    )
+
+
+def graph_shapes(manifest: Manifest) -> GraphShapes:
+    """What a backend needs to know about a bundle."""
+    decoder: dict[str, Any] = manifest.decoder.model_dump(exclude={"vocab_size"})
+    return GraphShapes(channels=len(manifest.image.windows), size=manifest.image.size, **decoder)
