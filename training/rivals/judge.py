@@ -8,12 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from engine.template import ATTRIBUTES
@@ -95,15 +96,20 @@ def digest(rows: pd.DataFrame) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def untouched(rows: pd.DataFrame) -> NDArray[np.bool_]:
+    """(N,) which rows nothing was done to; none where the data set does not say."""
+    neutral = asdict(Degradation())
+    if not neutral.keys() <= set(rows.columns):
+        return np.zeros(len(rows), bool)
+    return np.logical_and.reduce([rows[n].to_numpy() == value for n, value in neutral.items()])
+
+
 def _originals(rows: pd.DataFrame) -> dict[tuple[object, object], str]:
     """(scan, slice) of held-out patients -> file of the version that nothing was done to."""
-    neutral = Degradation()
-    names = [field.name for field in fields(Degradation)]
-    if not {"scan", "slice", *names} <= set(rows.columns):
+    if not {"scan", "slice"} <= set(rows.columns):
         return {}
-    untouched = np.logical_and.reduce([rows[n] == getattr(neutral, n) for n in names])
-    held_out = rows[untouched & (rows["split"] != "train")]
-    return {(row["scan"], row["slice"]): row["file"] for _, row in held_out.iterrows()}
+    clean = rows[untouched(rows) & (rows["split"] != "train")]
+    return {(row["scan"], row["slice"]): row["file"] for _, row in clean.iterrows()}
 
 
 def _lines(said: Array, truth: Array) -> dict[str, dict[str, float]]:

@@ -1,0 +1,1 @@
+"""How good the assessments are: agreement with readers, against rivals, under stress."""
