@@ -18,6 +18,7 @@ Figures = dict[str, float]
 LEAST = 3
 """Slices below which a correlation is not worth printing."""
 BINS = 10
+_ROUNDING = 1e-9
 
 
 def agree(said: Array, truth: Array) -> Figures:
@@ -33,12 +34,11 @@ def agree(said: Array, truth: Array) -> Figures:
         return {"n": float(len(said))}
     off = said - truth
     ours, theirs = _levels(said), _levels(truth)
-    varied = np.ptp(said) > 0 and np.ptp(truth) > 0
     return {
         "n": float(len(said)),
         "plcc": plcc(said, truth),
         "srocc": srocc(said, truth),
-        "krocc": float(stats.kendalltau(said, truth)[0]) if varied else float("nan"),
+        "krocc": krocc(said, truth),
         "rmse": float(np.sqrt(np.mean(off**2))),
         "mae": float(np.mean(np.abs(off))),
         "level_accuracy": float(np.mean(ours == theirs)),
@@ -60,14 +60,17 @@ def agree_all(said: Array, truth: Array) -> dict[str, Figures]:
 
 def plcc(a: Array, b: Array) -> float:
     """Pearson's correlation; NaN where one side is constant."""
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
-        return float("nan")
-    return float(np.corrcoef(a, b)[0, 1])
+    return float(np.corrcoef(a, b)[0, 1]) if _vary(a, b) else float("nan")
 
 
 def srocc(a: Array, b: Array) -> float:
     """Spearman's correlation; NaN where one side is constant."""
     return plcc(stats.rankdata(a), stats.rankdata(b))
+
+
+def krocc(a: Array, b: Array) -> float:
+    """Kendall's correlation (tau-b); NaN where one side is constant."""
+    return float(stats.kendalltau(a, b)[0]) if _vary(a, b) else float("nan")
 
 
 def resamples(patients: NDArray[np.str_], rounds: int, seed: int = 0) -> list[Rows]:
@@ -207,6 +210,11 @@ def _bootstrapped(
         linear.append(plcc(said[rows], truth[rows]) if enough else float("nan"))
         ranked.append(srocc(said[rows], truth[rows]) if enough else float("nan"))
     return linear, ranked
+
+
+def _vary(a: Array, b: Array) -> bool:
+    """Whether both span more than rounding errors do."""
+    return bool(min(np.ptp(a), np.ptp(b)) > _ROUNDING)
 
 
 def _levels(scores: Array) -> NDArray[np.int64]:
