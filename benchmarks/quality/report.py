@@ -44,7 +44,7 @@ def _agreement(result: Mapping[str, Any]) -> str:
             ]
         )
     head = ("attribute", "PLCC", "SROCC", "KROCC", "RMSE", "MAE", "level accuracy", "kappa")
-    return table(head, rows)
+    return table(head, rows) + "\n\n![Scores over the readers' mean](scatter.png)"
 
 
 def _rivals(result: Mapping[str, Any]) -> str:
