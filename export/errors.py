@@ -25,4 +25,12 @@ class TargetError(ExportError, ValueError):
 
 
 class ParityError(ExportError, RuntimeError):
-    """The graphs do not say what the source says; the message holds the figures."""
+    """The graphs do not say what the source says.
+
+    Attributes:
+        figures: what `parity.measure` found; empty if it came to nothing.
+    """
+
+    def __init__(self, message: str, figures: dict[str, float]) -> None:
+        super().__init__(message)
+        self.figures = figures

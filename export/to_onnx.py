@@ -68,9 +68,15 @@ def save(model: onnx.ModelProto, path: Path) -> None:
     Raises:
         RuntimeError: see `check`.
     """
+    data_file(path).unlink(missing_ok=True)  # a new one would be added to the old one's end
     large = model.ByteSize() > INSIDE_LIMIT
-    onnx.save_model(model, path, save_as_external_data=large, location=f"{path.name}.data")
+    onnx.save_model(model, path, save_as_external_data=large, location=data_file(path).name)
     check(path)
+
+
+def data_file(path: Path) -> Path:
+    """Where the weights of a large graph lie."""
+    return path.with_name(f"{path.name}.data")
 
 
 def check(path: Path) -> None:

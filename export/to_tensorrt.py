@@ -22,12 +22,14 @@ from tqdm import tqdm
 from engine.bundle.manifest import DecoderPart, EnginePart, ProfilePart
 from engine.whole_file import written_whole
 
+from . import to_onnx
 from .errors import ExportError, TargetError
 
 Runtime = Literal["tensorrt", "tensorrt-rtx"]
 Graph = Literal["encoder", "decoder"]
 
 BUILD_LOG: Final = "tensorrt-build.log"
+_GRAPHS: Final[tuple[Graph, ...]] = ("encoder", "decoder")
 _MODULES: Final = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx_bindings"}
 _REMEDY: Final = {
     "tensorrt": "pip install tensorrt",
@@ -71,6 +73,11 @@ def check(options: BuildOptions) -> ModuleType:
         ) from error
     if options.runtime == "tensorrt-rtx":
         _check_known(trt, options.compute_capabilities)
+    elif odd := sorted({*options.compute_capabilities} - {_this_gpu()}):
+        raise TargetError(
+            f"TensorRT builds for the GPU of this machine ({_this_gpu()}), not for "
+            f"{', '.join(odd)}; build there, or use --target tensorrt-rtx. Nothing was written"
+        )
     return trt
 
 
@@ -87,13 +94,12 @@ def build(folder: Path, decoder: DecoderPart, options: BuildOptions) -> list[Eng
         ExportError: the graph is refused or the build fails; the message ends with the log.
     """
     trt = check(options)
-    log = _Log(trt)
+    log = _Log(trt, folder)
     capabilities: Sequence[str] = options.compute_capabilities or (_this_gpu(),)
     parts: list[EnginePart] = []
-    graphs: tuple[Graph, ...] = ("encoder", "decoder")
     try:
         for capability in capabilities:
-            for graph in graphs:
+            for graph in _GRAPHS:
                 profile = _profile(graph, decoder, options.max_batch)
                 builder = _Builder(trt, log, options, capability)
                 file, settings = builder.build(folder, graph, profile)
@@ -233,20 +239,19 @@ def _shape(shape: tuple[int, ...], batch: int, length: int) -> tuple[int, ...]:
 
 
 def _without_softmax_precision(path: Path, plain: Path) -> None:
-    """TensorRT's parser refuses the attribute; its own attention kernels sum in FP32 anyway."""
+    """The parser refuses the attribute; in what precision the softmax sums is then TensorRT's choice."""
     model = onnx.load(path)
     for node in model.graph.node:
         kept = [a for a in node.attribute if a.name != "softmax_precision"]
         del node.attribute[:]
         node.attribute.extend(kept)
-    large = model.ByteSize() > 2**30
-    onnx.save_model(model, plain, save_as_external_data=large, location=f"{plain.name}.data")
+    to_onnx.save(model, plain)
 
 
 class _Log:
-    """Keeps what TensorRT says, but for its verbose lines; nothing is printed."""
+    """Keeps what TensorRT says, but for its verbose lines and `folder`; nothing is printed."""
 
-    def __init__(self, trt: ModuleType) -> None:
+    def __init__(self, trt: ModuleType, folder: Path) -> None:
         self.lines: list[str] = []
         lines, verbose = self.lines, trt.ILogger.VERBOSE
 
@@ -256,7 +261,7 @@ class _Log:
 
             def log(self, severity: Any, message: str) -> None:
                 if severity != verbose:
-                    lines.append(f"{severity.name} {message}")
+                    lines.append(f"{severity.name} {message}".replace(f"{folder}/", ""))
 
         self.receiver = Receiver()
 

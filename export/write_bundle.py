@@ -1,4 +1,8 @@
-"""Checkpoint -> bundle folder: graphs, tokenizer, manifest, written aside and moved in at once."""
+"""Checkpoint folder -> bundle folder: graphs, engines, manifest with hashes, proof; all or nothing.
+
+Everything is written beside the target and renamed at the end, so a killed export leaves the old
+bundle or none.
+"""
 
 from __future__ import annotations
 
@@ -8,39 +12,55 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
+from engine.backends.base import CacheType
 from engine.bundle.manifest import (
     DECODER,
     ENCODER,
     MANIFEST_NAME,
     TOKENIZER,
     CalibrationPart,
+    EnginePart,
     FilePart,
     Manifest,
+    Precision,
+    Target,
 )
 from engine.prepare import prepare
 from engine.template import ATTRIBUTES
 
-from . import parity, to_onnx
-from .errors import CheckpointError, ExportError
+from . import fp16, int8, parity, to_onnx, to_tensorrt
+from .errors import CheckpointError, ExportError, TargetError
+from .slices import spread
 from .sources.base import Options, Source
 from .sources.detect import open_source
 
-__all__ = ["CheckpointError", "export"]
+__all__ = ["Options", "export"]
+
+_PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "tokenizers")
+
+Slices = Sequence[NDArray[np.generic]]
 
 
 def export(
     checkpoint: str | Path,
     out: str | Path,
-    slices: Sequence[NDArray[np.generic]],
+    slices: Slices,
     *,
     options: Options | None = None,
+    precision: Precision = "fp32",
+    calibration: Slices = (),
+    target: Target = "cpu",
+    compute_capabilities: Sequence[str] = (),
+    timing_cache: Path | None = None,
     allow_drift: bool = False,
 ) -> Manifest:
     """Export a checkpoint and prove parity on real slices.
@@ -48,9 +68,14 @@ def export(
     Args:
         checkpoint: folder with config.json, safetensors and tokenizer; `training.json`, if there,
             names calibration, licence and data.
-        out: the bundle folder; replaced as a whole once everything has been checked.
+        out: the bundle folder; an older bundle there is replaced once everything has been checked.
         slices: (H, W) HU each, for the parity check; at least one.
         options: what the checkpoint leaves open.
+        precision: "fp32", "fp16" or "int8"; INT8 is for CPUs.
+        calibration: (H, W) HU each, for INT8's activation scales; empty: `slices`.
+        target: "tensorrt" and "tensorrt-rtx" add compiled engines to the FP16 graphs.
+        compute_capabilities: GPUs of the engines ("8.6"); TensorRT: this machine's if empty.
+        timing_cache: TensorRT's file of kernel timings, read if there, and written.
         allow_drift: write the bundle even if it does not pass the parity gates.
 
     Returns:
@@ -58,23 +83,38 @@ def export(
 
     Raises:
         CheckpointError: the checkpoint cannot be exported as it is.
+        TargetError: precision, target and this machine do not go together.
         ParityError: the graphs differ from the source.
-        ExportError: no slices, or no space on the disk.
+        ExportError: no slices, no space on the disk, or something else than a bundle is at `out`.
         InputError: a slice is no CT slice.
     """
     checkpoint, out = Path(checkpoint), Path(out)
     if not slices:
         raise ExportError("no slices: parity is measured on real slices, so give at least one")
+    _check_place(out)
+    build = _build_options(precision, target, compute_capabilities, timing_cache)
     source = open_source(checkpoint, options)
+    about = _about(checkpoint)
     spec = source.facts.image.spec()
-    prepared = [prepare(hu, spec) for hu in slices]
+    scaling = spread(calibration or slices, int8.CALIBRATION) if precision == "int8" else []
+    work = _Work(
+        source=source,
+        about=about,
+        calibration=_calibration(about),
+        precision=precision,
+        target=target,
+        build=build,
+        slices=[prepare(hu, spec) for hu in slices],
+        for_scales=[prepare(hu, spec) for hu in scaling],
+        allow_drift=allow_drift,
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
     _check_space(source, out.parent)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=out.parent) as scratch:
         folder = Path(scratch) / "bundle"
         folder.mkdir()
         try:
-            manifest = _write(source, checkpoint, folder, prepared, allow_drift)
+            manifest = work.write(folder)
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
@@ -83,72 +123,155 @@ def export(
     return manifest
 
 
-def _write(
-    source: Source,
-    checkpoint: Path,
-    folder: Path,
-    prepared: Sequence[NDArray[np.float32]],
-    allow_drift: bool,
-) -> Manifest:
-    """Fill the scratch folder; the manifest, without which nothing loads, comes last."""
-    to_onnx.export_encoder(source, folder / ENCODER)
-    to_onnx.export_decoder(source, folder / DECODER)
-    source.tokenizer.save(str(folder / TOKENIZER))
-    manifest = _manifest(source, checkpoint, folder)
-    figures = parity.measure(source, folder, manifest, prepared)
-    if not allow_drift:
-        parity.check(figures, manifest.precision)
-    manifest = manifest.model_copy(update={"parity": figures})
-    (folder / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=1))
-    return manifest
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Work:
+    """One export, checked and ready to go."""
+
+    source: Source
+    about: dict[str, Any]
+    calibration: dict[str, CalibrationPart]
+    precision: Precision
+    target: Target
+    build: to_tensorrt.BuildOptions | None
+    slices: list[NDArray[np.float32]]
+    for_scales: list[NDArray[np.float32]]
+    allow_drift: bool
+
+    @property
+    def cache(self) -> CacheType:
+        """Type of the graphs' keys and values."""
+        return "float16" if self.precision == "fp16" else "float32"
+
+    def write(self, folder: Path) -> Manifest:
+        """Fill the folder; the manifest, without which nothing loads, comes last."""
+        quantization, kept = self._graphs(folder)
+        self.source.tokenizer.save(str(folder / TOKENIZER))
+        figures = parity.measure(
+            self.source, folder, self.slices, calibration=self.calibration, cache=self.cache
+        )
+        if not self.allow_drift:
+            parity.check(figures, self.precision)
+        decoder = self.source.facts.decoder
+        engines = [] if self.build is None else to_tensorrt.build(folder, decoder, self.build)
+        manifest = self._manifest(folder, quantization, kept, engines, figures)
+        (folder / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+        return manifest
+
+    def _graphs(self, folder: Path) -> tuple[str, list[str]]:
+        """Write both graphs; returns how they were quantized, and what stayed FP32."""
+        encoder, decoder = folder / ENCODER, folder / DECODER
+        to_onnx.export_encoder(self.source, encoder)
+        to_onnx.export_decoder(self.source, decoder)
+        if self.precision == "int8":
+            return int8.to_int8(self.source, folder, self.for_scales), list(int8.KEPT)
+        if self.precision == "fp16":
+            kept = self.source.facts.fp32
+            return "", [
+                f"{path.stem}: {line}"
+                for path in (encoder, decoder)
+                for line in fp16.to_fp16(path, kept)
+            ]
+        return "", []
+
+    def _manifest(
+        self,
+        folder: Path,
+        quantization: str,
+        kept: list[str],
+        engines: list[EnginePart],
+        figures: dict[str, float],
+    ) -> Manifest:
+        facts, about = self.source.facts, self.about
+        try:
+            return Manifest(
+                name=about["name"],
+                version=about.get("version", "1"),
+                family=facts.family,
+                precision=self.precision,
+                quantization=quantization,
+                kept_fp32=kept,
+                target=self.target,
+                engines=engines,
+                opset=to_onnx.OPSET,
+                image=facts.image,
+                decoder=facts.decoder.model_copy(update={"cache": self.cache}),
+                tokens=facts.tokens,
+                calibration=self.calibration,
+                files=_files(folder),
+                source_sha256=_source_hash(facts.weights),
+                licence=about.get("licence", "not stated"),
+                data=about.get("data", "not stated"),
+                provenance={package: version(package) for package in _PACKAGES},
+                score_origin=about.get("score_origin", "unknown readers"),
+                parity=figures,
+                metrics=about.get("metrics", {}),
+            )
+        except ValidationError as error:
+            raise CheckpointError(f"training.json holds what no manifest can: {error}") from error
 
 
-def _manifest(source: Source, checkpoint: Path, folder: Path) -> Manifest:
-    facts, about = source.facts, _about(checkpoint)
-    neutral = {name: {"slope": 1.0, "intercept": 0.0} for name in ATTRIBUTES}
-    calibration = about.get("calibration", neutral)
-    return Manifest(
-        name=about.get("name", checkpoint.resolve().name),
-        version=about.get("version", "1"),
-        family=facts.family,
-        precision="fp32",
-        opset=to_onnx.OPSET,
-        image=facts.image,
-        decoder=facts.decoder,
-        tokens=facts.tokens,
-        calibration={name: CalibrationPart(**line) for name, line in calibration.items()},
-        files={
-            path.relative_to(folder).as_posix(): _facts_of(path)
-            for path in sorted(folder.rglob("*"))
-            if path.is_file()
-        },
-        source_sha256=_source_hash(facts.weights),
-        licence=about.get("licence", "not stated"),
-        data=about.get("data", "not stated"),
-        provenance={
-            package: version(package) for package in ("torch", "onnx", "onnxruntime", "tokenizers")
-        },
-        score_origin=about.get("score_origin", "unknown readers"),
-        parity={},
-        metrics=about.get("metrics", {}),
+def _build_options(
+    precision: Precision, target: Target, capabilities: Sequence[str], timing_cache: Path | None
+) -> to_tensorrt.BuildOptions | None:
+    """What to compile, if anything; checked before any long work.
+
+    Raises:
+        TargetError: precision, target and this machine do not go together.
+    """
+    if target != "cpu" and precision == "int8":
+        raise TargetError("INT8 graphs are made for CPUs; use --precision fp16 for a GPU")
+    if target not in ("tensorrt", "tensorrt-rtx"):
+        if capabilities or timing_cache:
+            raise TargetError(
+                f"the target {target} compiles nothing; compute capabilities and a timing cache go "
+                "with --target tensorrt-rtx and --target tensorrt"
+            )
+        return None
+    if precision != "fp16":
+        raise TargetError(f"{target} engines are built from FP16 graphs: use --precision fp16")
+    options = to_tensorrt.BuildOptions(
+        runtime=target, compute_capabilities=tuple(capabilities), timing_cache=timing_cache
     )
+    to_tensorrt.check(options)
+    return options
+
+
+def _calibration(about: dict[str, Any]) -> dict[str, CalibrationPart]:
+    """The scores' calibration, or the neutral one."""
+    neutral = {name: {"slope": 1.0, "intercept": 0.0} for name in ATTRIBUTES}
+    try:
+        lines = about.get("calibration", neutral)
+        return {name: CalibrationPart(**lines[name]) for name in ATTRIBUTES}
+    except (KeyError, TypeError, ValidationError) as error:
+        raise CheckpointError(
+            f"training.json must calibrate {', '.join(ATTRIBUTES)}, each with slope and intercept, "
+            f"or none at all: {error}"
+        ) from error
 
 
 def _about(checkpoint: Path) -> dict[str, Any]:
-    """What `training.json` says about the checkpoint; empty if it is not there.
+    """What `training.json` says about the checkpoint, if it is there; the name at least.
 
     Raises:
         CheckpointError: it is not JSON.
     """
     file = checkpoint / "training.json"
     try:
-        return dict(json.loads(file.read_text())) if file.is_file() else {}
-    except ValueError as error:
+        stated = dict(json.loads(file.read_text("utf-8"))) if file.is_file() else {}
+    except (ValueError, TypeError) as error:
         raise CheckpointError(f"{file} is not a JSON object: {error}") from error
+    return {"name": checkpoint.resolve().name, **stated}
 
 
-def _facts_of(path: Path) -> FilePart:
-    return FilePart(sha256=_sha256(path), bytes=path.stat().st_size)
+def _files(folder: Path) -> dict[str, FilePart]:
+    """Hash and size of every file of the folder."""
+    return {
+        path.relative_to(folder).as_posix(): FilePart(
+            sha256=_sha256(path), bytes=path.stat().st_size
+        )
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def _sha256(path: Path) -> str:
@@ -160,6 +283,17 @@ def _source_hash(weights: Iterable[Path]) -> str:
     """The hash of the weights' file; of several shards, the hash of their hashes in order."""
     hashes = [_sha256(path) for path in weights]
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def _check_place(out: Path) -> None:
+    """Only a bundle, or an empty folder, is ever replaced.
+
+    Raises:
+        ExportError: something else is there.
+    """
+    taken = out.is_file() or (out.is_dir() and any(out.iterdir()))
+    if taken and not (out / MANIFEST_NAME).is_file():
+        raise ExportError(f"{out} exists and is no bundle; choose another --out, or move it away")
 
 
 def _check_space(source: Source, parent: Path) -> None:

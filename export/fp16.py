@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 import onnx
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
+
+from . import to_onnx
 
 KEPT_OPERATORS: Final = {
     "LayerNormalization": "mean and variance of the residual stream",
@@ -27,18 +30,17 @@ _ATTENTION: Final = "softmax of every Attention: sums over positions"
 _BORDERS: Final = ["pixels", "level_logprobs"]
 
 
-def to_fp16(
-    model: onnx.ModelProto, kept: Sequence[tuple[str, str]] = ()
-) -> tuple[onnx.ModelProto, list[str]]:
-    """Convert a graph of `to_onnx`.
+def to_fp16(path: Path, kept: Sequence[tuple[str, str]] = ()) -> list[str]:
+    """Convert an FP32 graph of `to_onnx` in place.
 
     Args:
-        model: FP32; its nodes are named by their modules. It is changed.
+        path: the graph; its nodes are named by their modules.
         kept: module paths that stay FP32, each with the reason.
 
     Returns:
-        The FP16 graph, and what stayed FP32, a line each with the reason.
+        What stayed FP32, a line each with the reason.
     """
+    model = onnx.load(path)
     nodes = {
         node.name: (path, why)
         for path, why in kept
@@ -64,4 +66,5 @@ def to_fp16(
     tidy = OnnxModel(half)
     tidy.remove_cascaded_cast_nodes()  # pixels would go through FP16 on their way to FP32 nodes
     tidy.topological_sort()
-    return tidy.model, lines
+    to_onnx.save(tidy.model, path)
+    return lines
