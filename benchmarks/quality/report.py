@@ -170,8 +170,8 @@ def _moved(result: Mapping[str, Any]) -> str:
         ]
         for name, found in result["moved"].items()
     ]
-    head = ("change", "n", "mean |change|", "95th percentile", "overall", "overall PLCC")
-    return f"Scores of changed test slices against those of the same slices:\n\n{table(head, rows)}"
+    head = ("change", "n", "mean change", "95th percentile", "overall", "overall PLCC")
+    return f"Absolute change of the scores of changed test slices:\n\n{table(head, rows)}"
 
 
 def _outsiders(result: Mapping[str, Any]) -> str:
