@@ -34,6 +34,8 @@ from .samples import Batch, Samples, Vocabulary, physics
 from .tokenizer import build_tokenizer
 
 LEVEL_WEIGHT, TEXT_WEIGHT, DRAFT_WEIGHT, PHYSICS_WEIGHT = 1.0, 1.0, 0.5, 0.5
+EXPECTED_WEIGHT = 0.5
+"""Of the squared error of expected levels: the scores are what the probabilities are for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,16 +64,22 @@ def loss_of(model: Captioner, batch: Batch) -> Tensor:
     features = model.features(batch.statistics)
     logits = model.decode(batch.inputs, model.cross(features))
     at_slots = logits.gather(1, batch.slots[..., None].expand(-1, -1, logits.shape[-1]))
-    level_ids = torch.tensor(model.config.level_ids)
-    level_loss = -(at_slots.log_softmax(-1)[..., level_ids] * batch.soft).sum(-1).mean()
+    level_loss = _level_loss(at_slots.log_softmax(-1)[..., model.config.level_ids], batch.soft)
     text = batch.targets.scatter(1, batch.slots, -1)
     text_loss = functional.cross_entropy(logits.flatten(0, 1), text.flatten(), ignore_index=-1)
-    draft_loss = -(model.guess(features).log_softmax(-1) * batch.soft).sum(-1).mean()
+    draft_loss = _level_loss(model.guess(features).log_softmax(-1), batch.soft)
     loss = LEVEL_WEIGHT * level_loss + TEXT_WEIGHT * text_loss + DRAFT_WEIGHT * draft_loss
     if model.physics_head is not None:
         guessed = model.physics_head(features.mean(1))
         loss += PHYSICS_WEIGHT * functional.smooth_l1_loss(guessed, batch.physics)
     return loss
+
+
+def _level_loss(logprobs: Tensor, soft: Tensor) -> Tensor:
+    """Cross-entropy to the soft levels, and squared error of the expected level; (B, A, K) both."""
+    grid = torch.arange(soft.shape[-1], dtype=soft.dtype)
+    expected = functional.mse_loss(logprobs.softmax(-1) @ grid, soft @ grid)
+    return -(logprobs * soft).sum(-1).mean() + EXPECTED_WEIGHT * expected
 
 
 class Trainer:
