@@ -1,9 +1,9 @@
 """`python -m export.random_checkpoint KIND OUT`: a checkpoint of true size with random weights.
 
 For benchmarks and tests of speed, size and parity where no fine-tuned weights can be had. Only the
-output head is fitted, in closed form (ridge regression on the template's captions), so that the
-captions follow the template as a fine-tuned model's would; what they say about a slice is chance,
-and the bundle says so (`score_origin` "random weights").
+output head is fitted, in closed form (ridge regression on the template's captions), so that
+captions are worded like the template's (the tiny kinds stray); what they say about a slice is
+chance, and the bundle says so (`score_origin` "random weights").
 """
 
 from __future__ import annotations
@@ -157,16 +157,17 @@ def _fit_head(folder: Path, seed: int) -> None:
     head = _text_model(source.model).get_output_embeddings()
     states, targets = _states(source, head, rng)
     ids = targets.unique()
-    wanted = 20.0 * (targets[:, None] == ids).float() - 10.0
-    ones = torch.cat([states, torch.ones(len(states), 1)], 1)
-    gram = ones.T @ ones
+    wanted = 20.0 * (targets[:, None] == ids).float()
+    if head.bias is not None:
+        states = torch.cat([states, torch.ones(len(states), 1)], 1)
+    gram = states.T @ states
     ridge = 1e-4 * gram.trace() / len(gram)
-    solution = torch.linalg.solve(gram + ridge * torch.eye(len(gram)), ones.T @ wanted)
+    solution = torch.linalg.solve(gram + ridge * torch.eye(len(gram)), states.T @ wanted).T
     head.weight.zero_()
-    head.weight[ids] = solution[:-1].T
+    head.weight[ids] = solution[:, : head.weight.shape[1]]
     if head.bias is not None:
         head.bias.fill_(-20.0)
-        head.bias[ids] = solution[-1]
+        head.bias[ids] = solution[:, -1]
     source.model.save_pretrained(folder)
 
 

@@ -239,7 +239,7 @@ def _shape(shape: tuple[int, ...], batch: int, length: int) -> tuple[int, ...]:
 
 
 def _without_softmax_precision(path: Path, plain: Path) -> None:
-    """The parser refuses the attribute; in what precision the softmax sums is then TensorRT's choice."""
+    """The parser refuses the attribute; how precisely softmax sums is then TensorRT's choice."""
     model = onnx.load(path)
     for node in model.graph.node:
         kept = [a for a in node.attribute if a.name != "softmax_precision"]

@@ -13,7 +13,6 @@ from engine.bundle.manifest import DecoderPart, TokensPart
 
 from .base import Facts, Options, Source, attend, cut, limit_length
 from .huggingface import (
-    check_greedy,
     image_part,
     load_model,
     one_id,
@@ -54,7 +53,10 @@ class BlipVision(nn.Module):
 
 
 class BlipSource(Source):
-    """BLIP starts a caption with its own BOS token ([DEC]) and ends it with [SEP]."""
+    """BLIP starts a caption with its own BOS token ([DEC]) and ends it with [SEP].
+
+    Its `generate` looks into no generation_config.json, so a folder alone always means greedy.
+    """
 
     def __init__(self, folder: Path, options: Options) -> None:
         """Read the folder.
@@ -63,7 +65,6 @@ class BlipSource(Source):
             CheckpointError: it cannot be exported; the message says why.
         """
         self.model = load_model(BlipForConditionalGeneration, folder)
-        check_greedy(self.model.text_decoder.generation_config)
         self.tokenizer = read_tokenizer(folder)
         self.vision, self.text = (
             BlipVision(self.model.vision_model),

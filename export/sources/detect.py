@@ -48,7 +48,7 @@ def open_source(folder: Path, options: Options | None = None) -> Source:
 
         return VisionEncoderDecoderSource(folder, chosen)
     raise CheckpointError(
-        f"{folder}: unknown architecture {', '.join(architectures) or config.get('model_type')!r}; "
+        f"{folder}: unknown architecture {', '.join(architectures) or config.get('model_type')}; "
         "known are BlipForConditionalGeneration, VisionEncoderDecoderModel and the project's own "
         "(python -m training.finetune). export/README.md says how to write an adapter"
     )

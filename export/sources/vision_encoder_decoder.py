@@ -107,14 +107,13 @@ class VisionEncoderDecoderSource(Source):
     @torch.no_grad()
     def generate(self, pixels: Tensor) -> list[list[int]]:
         tokens, length = self.facts.tokens, self.facts.decoder.max_length
-        padding = self.model.generation_config.pad_token_id
         rows = self.model.generate(
             pixel_values=pixels,
             decoder_input_ids=torch.tensor([tokens.prompt] * len(pixels)),
             max_new_tokens=length - len(tokens.prompt),
             num_beams=1,
             do_sample=False,
-            pad_token_id=tokens.end if padding is None else padding,
+            pad_token_id=int(tokens.end == 0),  # behind a row's end; any id that does not end one
         )
         return cut(rows.tolist(), len(tokens.prompt), tokens.end)
 
