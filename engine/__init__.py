@@ -6,6 +6,7 @@ Names are re-exported lazily: `import engine` loads neither ONNX Runtime nor pyd
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
         BundleVersionError,
         ChatError,
         CircuitOpenError,
+        DeadlineError,
         EngineClosedError,
+        EngineForkedError,
         ImageFileError,
         InputError,
         IqaError,
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
         NotCtError,
         NotHounsfieldError,
         OfflineError,
+        OptionError,
+        QueueFullError,
         ReplyError,
         ReporterError,
         ReporterSetupError,
@@ -43,8 +48,12 @@ if TYPE_CHECKING:
         UnreadableFileError,
         UnsupportedEncodingError,
     )
+    from .observe import EngineStats, Histogram
     from .offline import forbid_network
+    from .prepare import square_pixels
     from .reporting.options import ReporterOptions
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 __version__ = "0.1.0"
 
@@ -59,8 +68,12 @@ __all__ = [
     "BundleVersionError",
     "ChatError",
     "CircuitOpenError",
+    "DeadlineError",
     "Engine",
     "EngineClosedError",
+    "EngineForkedError",
+    "EngineStats",
+    "Histogram",
     "ImageFileError",
     "InputError",
     "IqaError",
@@ -71,7 +84,9 @@ __all__ = [
     "NotCtError",
     "NotHounsfieldError",
     "OfflineError",
+    "OptionError",
     "Provenance",
+    "QueueFullError",
     "Rating",
     "ReplyError",
     "Report",
@@ -90,10 +105,14 @@ __all__ = [
     "UnsupportedEncodingError",
     "__version__",
     "forbid_network",
+    "square_pixels",
 ]
 
 _HOMES = {name: "errors" for name in __all__ if name.endswith("Error")} | {
     "Engine": "engine",
+    "EngineStats": "observe",
+    "Histogram": "observe",
+    "square_pixels": "prepare",
     "Assessment": "assessment",
     "Report": "assessment",
     "Score": "assessment",

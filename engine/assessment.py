@@ -98,16 +98,29 @@ class Report:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timings:
-    """Wall-clock seconds spent on this slice's batch, by stage (batch time / batch size)."""
+    """Seconds spent on this slice, by stage.
 
+    What a batch does at once counts for a slice by its share: batch time / `batch_size`.
+
+    Attributes:
+        queue: waited for its turn and for company; its own time, no share.
+        prepare: checks, resampling and windows; its own time, no share.
+        encode: its share of the encoder's run.
+        first_token: its share of the first decoder pass, which is part of `decode`.
+        decode: its share of all decoder passes.
+        report: its share of making the reports that were asked for together.
+    """
+
+    queue: float
     prepare: float
     encode: float
+    first_token: float
     decode: float
     report: float
 
     @property
     def total(self) -> float:
-        """Sum of all stages in seconds."""
+        """Seconds of work on this slice: all stages but the queue."""
         return self.prepare + self.encode + self.decode + self.report
 
 
@@ -123,6 +136,8 @@ class Assessment:
         follows_template: False when the caption could not be parsed; scores then rest on the
             level probabilities at the template's slots where those could be found.
         decoder_passes: decoder runs that this caption took.
+        draft_accepted: how many of the caption's tokens were drafted and found right.
+        batch_size: slices that ran together with this one, itself included.
         bundle: name and version of the bundle that wrote the caption.
         score_origin: what the training scores were: "simulated readers" or "human readers".
         timings: seconds by stage.
@@ -133,6 +148,8 @@ class Assessment:
     report: Report
     follows_template: bool
     decoder_passes: int
+    draft_accepted: int
+    batch_size: int
     bundle: str
     score_origin: str
     timings: Timings

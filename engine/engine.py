@@ -1,71 +1,82 @@
-"""Class Engine: puts the parts together; the only module that knows which concrete ones exist."""
+"""Class Engine: the public door. Puts the parts together and waits for results.
+
+Many threads and coroutines may share one engine: their slices meet in the batcher.
+"""
 
 from __future__ import annotations
 
-import threading
+import asyncio
+import atexit
+import logging
+import os
 import time
-from collections.abc import Sequence
-from concurrent.futures import CancelledError
-from dataclasses import dataclass
+import weakref
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, cast, overload
+from typing import TYPE_CHECKING, Final, Self, cast, overload
 
-import numpy as np
-from numpy.typing import NDArray
-
-from .assessment import Assessment, Report, Score, SeriesReport, Timings
+from .assessment import Assessment, SeriesReport
+from .batching.batcher import Batcher, Request, new_call
+from .batching.policy import Policy
+from .batching.stream import in_order
+from .batching.waiting import deadline_after, wait, within
 from .bundle.store import Bundle, open_bundle
-from .captioner import Caption, Captioner
-from .errors import EngineClosedError, InputError, ShapeError
+from .captioner import Captioner, Captions, Encoded
+from .errors import InputError, OptionError, QueueFullError
 from .loading import open_captioner
-from .prepare import prepare
-from .reporting.base import Judged
+from .observe import EngineStats, Meter
 from .reporting.facts import Items
 from .reporting.stage import Choice, ReportStage, open_stage
-from .scoring import score
-from .template import follows_template
+from .stages import Captioned, Job, Slice, SliceStages, many_slices
 
 if TYPE_CHECKING:
     from .reporting.chat import Chat
     from .reporting.writer import ReporterStats
 
-Slice = NDArray[np.generic]
-_CLOSED_MEANWHILE = "this engine was closed meanwhile; load another one"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Captioned:
-    """A slice on its way: all but the report. Seconds are its share of its batch."""
-
-    row: Caption
-    scores: dict[str, Score]
-    prepare: float
-    encode: float
-    decode: float
+_LOG: Final = logging.getLogger(__name__)
+_WINDOW: Final = 3
+"""Batches of one call that are in the engine at a time: one in each room."""
+_OPEN: Final[weakref.WeakSet[Engine]] = weakref.WeakSet()
 
 
 class Engine:
     """Assesses CT slices; made by `Engine.load`, given back by `close` or a `with` block.
 
-    Several threads may share one engine: their batches take turns.
+    Every method may be called from any thread and any event loop. Arrays handed over must not
+    change until their result is there.
     """
 
     def __init__(
         self,
         bundle: Bundle,
         captioner: Captioner,
-        stage: ReportStage,
+        reports: ReportStage,
+        *,
         device: str,
-        max_batch: int,
+        policy: Policy,
+        queue: int,
     ) -> None:
         """Use `Engine.load`."""
-        self._bundle = bundle
-        self._stage = stage
-        self._captioner: Captioner | None = captioner
-        self._device = device
-        self._max_batch = max_batch
-        self._turn = threading.Lock()
+        self._bundle, self._captioner, self._reports = bundle, captioner, reports
+        self._device, self._process = device, os.getpid()
+        self._meter = Meter(policy.max_batch)
+        self._stages = SliceStages(bundle.manifest, captioner, reports, self._meter)
+        image = bundle.manifest.image
+        self._batcher: Batcher[Job, Encoded, Captions] = Batcher(
+            self._stages,
+            policy,
+            self._meter,
+            row=(len(image.windows), image.size, image.size),
+            queue=queue,
+        )
+        self._window = _WINDOW * policy.max_batch
+        self._queue = queue
+        # Dropped without `close`: the workers end, and what they hold goes with them.
+        weakref.finalize(self, self._batcher.stop).atexit = False
+        _OPEN.add(self)
 
     @classmethod
     def load(
@@ -75,35 +86,54 @@ class Engine:
         device: str = "cpu",
         threads: int | None = None,
         max_batch: int = 8,
+        max_wait: float = 0.002,
+        queue: int = 256,
         reporter: Choice = None,
     ) -> Engine:
-        """Verify a bundle, open its graphs, and warm up.
+        """Verify a bundle, open its graphs, and warm up; the engine is ready when this returns.
 
         Args:
             bundle: folder of a bundle; None is the default one inside the package.
-            device: "cpu".
-            threads: threads per graph run; None leaves it to the runtime.
+            device: where the graphs run, such as "cpu" or "cuda"; see `engine/README.md`. Never
+                another one than asked for.
+            threads: threads per graph run on the CPU; None leaves it to the runtime.
             max_batch: most slices in one run; memory is reserved for it once.
+            max_wait: most seconds that a slice waits for others to run with; a caller who is
+                alone is never kept waiting.
+            queue: most slices that wait; a slice more gets `QueueFullError`. Calls with many
+                slices and streams wait for room instead.
             reporter: who writes ratings and reports: a language model by `ReporterOptions`;
                 "chatgpt" or "required" (no template behind it) with all defaults; None: the
                 template, without any network package.
 
         Raises:
+            OptionError: `max_batch`, `max_wait`, `threads` or `queue` is out of range.
             BundleError: the bundle is missing, changed, or of another version.
-            BackendUnavailableError: the device or ONNX Runtime is not there.
+            BackendUnavailableError: the device or its runtime is not there.
             BackendError: the graphs cannot be opened or run.
             ReporterSetupError: the reporter's options cannot work (no key, no such model file).
             MissingExtraError: a local model without the extra `local`.
             OfflineError: the network is forbidden and the reporter is not on this machine.
         """
+        _check_options(max_batch=max_batch, queue=queue, threads=threads, max_wait=max_wait)
+        begin = time.perf_counter()
         opened = open_bundle(bundle)
         captioner = open_captioner(opened, device=device, threads=threads, max_batch=max_batch)
         try:
-            stage = open_stage(reporter)
+            reports = open_stage(reporter)
         except BaseException:
             captioner.close()
             raise
-        return cls(opened, captioner, stage, device, max_batch)
+        policy = Policy(max_batch=max_batch, max_wait=max_wait)
+        engine = cls(opened, captioner, reports, device=device, policy=policy, queue=queue)
+        _LOG.info(
+            "loaded bundle %s %s on %s in %.2f s",
+            opened.manifest.name,
+            opened.manifest.version,
+            device,
+            time.perf_counter() - begin,
+        )
+        return engine
 
     @property
     def bundle(self) -> Bundle:
@@ -115,18 +145,30 @@ class Engine:
         """Where the graphs run."""
         return self._device
 
-    @overload
-    def assess(self, array: Slice) -> Assessment | list[Assessment | InputError]: ...
+    @property
+    def ready(self) -> bool:
+        """Slices are accepted: warmed up, not closed, and not in a fork of its process."""
+        return self._batcher.open
 
     @overload
-    def assess(self, array: Sequence[Slice]) -> list[Assessment | InputError]: ...
+    def assess(
+        self, array: Slice, *, timeout: float | None = None
+    ) -> Assessment | list[Assessment | InputError]: ...
 
-    def assess(self, array: Slice | Sequence[Slice]) -> Assessment | list[Assessment | InputError]:
+    @overload
+    def assess(
+        self, array: Sequence[Slice], *, timeout: float | None = None
+    ) -> list[Assessment | InputError]: ...
+
+    def assess(
+        self, array: Slice | Sequence[Slice], *, timeout: float | None = None
+    ) -> Assessment | list[Assessment | InputError]:
         """Assess one slice, or many.
 
         Args:
             array: (H, W) Hounsfield units, integer or float; or (N, H, W), or a list of (H, W)
                 arrays of any sizes.
+            timeout: seconds until `DeadlineError`, for the whole call; None: no limit.
 
         Returns:
             (H, W): its `Assessment`. Otherwise a list in the same order, where a slice that
@@ -134,21 +176,68 @@ class Engine:
 
         Raises:
             InputError: the one slice cannot be assessed, or `array` is neither of these.
+            QueueFullError: one slice, and the queue is full. Many slices wait for room.
+            DeadlineError: no result within `timeout`.
             EngineClosedError: after `close`.
+            EngineForkedError: in a fork of the process that loaded the engine.
             BackendError: a graph failed.
             ReporterError: the reporter failed, and its options require it. Otherwise the template
                 writes, and `report.provenance.reason` says why.
         """
-        if isinstance(array, (list, tuple)):
-            return self._assess_all([np.asarray(item) for item in array])
-        values = cast(Slice, np.asarray(array))
-        if values.ndim == 2:
-            (result,) = self._assess_all([values])
-            if isinstance(result, InputError):
-                raise result
-            return result
-        _check_stack(values)
-        return self._assess_all(list(values))
+        deadline = deadline_after(timeout)
+        many = many_slices(array)
+        if many is not None:
+            return self._assess_all(many, deadline)
+        request = self._submit(_reported(cast(Slice, array)), new_call(), deadline)
+        try:
+            return cast(Assessment, wait(request.future, deadline, request))
+        finally:
+            request.future.cancel()
+
+    async def assess_async(  # the deadline covers a place in the queue, which must count it
+        self,
+        array: Slice | Sequence[Slice],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> Assessment | list[Assessment | InputError]:
+        """`assess` for coroutines: the event loop is never blocked.
+
+        Cancelling frees the slice's place at once, unless it is running in a batch already; its
+        result is then dropped.
+
+        Args, returns and raises as `assess`.
+        """
+        many = many_slices(array)
+        if many is not None:
+            return await within(timeout, self._collect(many))
+        request = self._submit(_reported(cast(Slice, array)), new_call(), deadline_after(timeout))
+        return cast(Assessment, await within(timeout, asyncio.wrap_future(request.future), request))
+
+    async def stream(
+        self, slices: Iterable[Slice] | AsyncIterable[Slice]
+    ) -> AsyncGenerator[Assessment | InputError, None]:
+        """Assess any number of slices in bounded memory, results in order as they come.
+
+        At most three batches are under way: `slices` is read as fast as results are taken.
+
+        Args:
+            slices: (H, W) arrays. What is neither asynchronous nor a sequence, such as a generator
+                that reads files, is read in a thread, one slice at a time.
+
+        Yields:
+            An `Assessment` for each slice, or the `InputError` of one that cannot be assessed.
+
+        Raises:
+            EngineClosedError, EngineForkedError, BackendError, ReporterError: as `assess`; and
+                whatever `slices` raises. Slices under way are cancelled then, and also when the
+                generator is closed.
+        """
+        results = in_order(self._batcher, slices, _reported, self._window)
+        try:
+            async for result in results:
+                yield result
+        finally:
+            await results.aclose()
 
     def summarise(self, items: Items) -> SeriesReport:
         """Sum up a series: counts, means, worst slices and a report on the whole.
@@ -159,7 +248,7 @@ class Engine:
         Raises:
             ReporterError: the reporter failed, and its options require it.
         """
-        return self._stage.series(items)
+        return self._reports.series(items)
 
     def chat(self, about: Assessment | Items) -> Chat:
         """Start a conversation grounded in one assessment or many.
@@ -167,7 +256,7 @@ class Engine:
         Raises:
             ReporterSetupError: the engine was loaded without a reporter.
         """
-        return self._stage.chat([about] if isinstance(about, Assessment) else about)
+        return self._reports.chat([about] if isinstance(about, Assessment) else about)
 
     def resume_chat(self, path: str | Path) -> Chat:
         """Go on with a conversation that `Chat.save` wrote.
@@ -176,19 +265,39 @@ class Engine:
             ChatError: the file holds no conversation that this version can read.
             ReporterSetupError: the engine was loaded without a reporter.
         """
-        return self._stage.resume_chat(path)
+        return self._reports.resume_chat(path)
+
+    def stats(self) -> EngineStats:
+        """Counters and histograms since loading."""
+        return self._meter.snapshot(self._batcher.waiting)
 
     def reporter_stats(self) -> ReporterStats | None:
         """Calls, cache hits, tokens and cost so far; None when the template writes."""
-        return self._stage.stats()
+        return self._reports.stats()
+
+    def memory(self) -> dict[str, int]:
+        """Bytes held in buffers, all of them made by `load`; 0 after `close`.
+
+        "host" and "device": caches and results of the graphs, where they lie; "pixels": prepared
+        slices, on the host. Weights and the runtime's own arenas come on top.
+        """
+        graphs = self._captioner.memory() if self._batcher.open else {}
+        return {"host": 0, "device": 0} | graphs | {"pixels": self._batcher.memory()}
 
     def close(self) -> None:
-        """Give back sessions, buffers and connections; safe to call twice."""
-        self._stage.close()
-        with self._turn:
-            if self._captioner is not None:
-                self._captioner.close()
-                self._captioner = None
+        """Finish what runs, end what waits, give back sessions, buffers and connections.
+
+        Callers still waiting in the queue, or for a language model, get `EngineClosedError`. Safe
+        to call twice. In a fork of the process that loaded the engine it does nothing.
+        """
+        if os.getpid() != self._process:
+            return
+        self._batcher.close()
+        self._reports.close()
+        self._captioner.close()
+        if self in _OPEN:
+            _OPEN.discard(self)
+            _LOG.info("closed")
 
     def __enter__(self) -> Self:
         return self
@@ -201,97 +310,74 @@ class Engine:
     ) -> None:
         self.close()
 
-    def _assess_all(self, slices: list[Slice]) -> list[Assessment | InputError]:
-        """Caption batch after batch, then report on all at once: fewest requests."""
-        if self._captioner is None:
-            raise EngineClosedError("this engine is closed; load another one")
-        captioned: list[_Captioned | InputError] = []
-        for first in range(0, len(slices), self._max_batch):
-            captioned += self._caption_batch(slices[first : first + self._max_batch])
-        made = iter(self._report([c for c in captioned if not isinstance(c, InputError)]))
-        return [item if isinstance(item, InputError) else next(made) for item in captioned]
-
-    def _caption_batch(self, slices: list[Slice]) -> list[_Captioned | InputError]:
-        """Prepare each slice, caption those that are sound, put the results back in order."""
-        begin = time.perf_counter()
-        prepared = [self._prepare(hu) for hu in slices]
-        sound = [item for item in prepared if not isinstance(item, InputError)]
-        seconds = (time.perf_counter() - begin) / len(slices)
-        made = iter(self._caption(sound, seconds) if sound else [])
-        return [item if isinstance(item, InputError) else next(made) for item in prepared]
-
-    def _prepare(self, hu: Slice) -> NDArray[np.float32] | InputError:
-        try:
-            return prepare(hu, self._bundle.manifest.image.spec())
-        except InputError as error:
-            return error
-
-    def _caption(
-        self, pixels: list[NDArray[np.float32]], prepare_seconds: float
-    ) -> list[_Captioned]:
-        with self._turn:
-            if self._captioner is None:
-                raise EngineClosedError(_CLOSED_MEANWHILE)
-            captions = self._captioner(np.stack(pixels))
-        share = 1.0 / len(pixels)
-        return [
-            _Captioned(
-                row=row,
-                scores=self._scores(row),
-                prepare=prepare_seconds,
-                encode=captions.encode * share,
-                decode=captions.decode * share,
+    def _submit(self, job: Job, call: int, deadline: float | None) -> Request[Job]:
+        request = self._batcher.offer(job, call=call, deadline=deadline)
+        if request is None:
+            self._meter.count("refused")
+            raise QueueFullError(
+                f"{self._queue} slices wait already; try again later, or load the engine with a "
+                "longer queue"
             )
-            for row in captions.rows
-        ]
+        return request
 
-    def _scores(self, row: Caption) -> dict[str, Score]:
-        calibration = self._bundle.manifest.calibration
-        return {
-            name: score(
-                probabilities,
-                slope=calibration[name].slope,
-                intercept=calibration[name].intercept,
-            )
-            for name, probabilities in row.probabilities.items()
-        }
-
-    def _report(self, captioned: list[_Captioned]) -> list[Assessment]:
-        if not captioned:
-            return []
-        begin = time.perf_counter()
-        judged = [Judged(caption=item.row.text, scores=item.scores) for item in captioned]
+    def _assess_all(
+        self, slices: Sequence[Slice], deadline: float | None
+    ) -> list[Assessment | InputError]:
+        """Caption all, then report on all at once: fewest requests."""
+        call = new_call()
+        captioned: list[Captioned | InputError] = []
+        window: deque[Request[Job]] = deque()
         try:
-            reports = self._stage.submit(judged).result()
-        except CancelledError:
-            raise EngineClosedError(_CLOSED_MEANWHILE) from None
-        seconds = (time.perf_counter() - begin) / len(captioned)
-        return [
-            self._assessment(item, report, seconds)
-            for item, report in zip(captioned, reports, strict=True)
-        ]
+            for item in slices:
+                if len(window) == self._window:
+                    captioned.append(_captioned(window.popleft(), deadline))
+                window.append(self._placed(Job(item, report=False), call, deadline))
+            while window:
+                captioned.append(_captioned(window.popleft(), deadline))
+        finally:
+            for request in window:
+                request.future.cancel()
+        sound = [item for item in captioned if isinstance(item, Captioned)]
+        reported = self._stages.report(sound) if sound else None
+        made = wait(reported, deadline) if reported else []
+        assessed = iter(made)
+        return [item if isinstance(item, InputError) else next(assessed) for item in captioned]
 
-    def _assessment(self, item: _Captioned, report: Report, seconds: float) -> Assessment:
-        manifest = self._bundle.manifest
-        return Assessment(
-            caption=item.row.text,
-            scores=item.scores,
-            report=report,
-            follows_template=follows_template(item.row.text),
-            decoder_passes=item.row.passes,
-            bundle=f"{manifest.name} {manifest.version}",
-            score_origin=manifest.score_origin,
-            timings=Timings(
-                prepare=item.prepare, encode=item.encode, decode=item.decode, report=seconds
-            ),
+    def _placed(self, job: Job, call: int, deadline: float | None) -> Request[Job]:
+        """A place in the queue, waited for."""
+        while (request := self._batcher.offer(job, call=call, deadline=deadline)) is None:
+            wait(self._batcher.room(), deadline)
+        return request
+
+    async def _collect(self, slices: Sequence[Slice]) -> list[Assessment | InputError]:
+        return [item async for item in self.stream(slices)]
+
+
+def _close_all() -> None:
+    """Workers must not be in the runtime's code while the interpreter is taken down."""
+    for engine in list(_OPEN):
+        engine.close()
+
+
+atexit.register(_close_all)
+
+
+def _check_options(*, max_batch: int, queue: int, threads: int | None, max_wait: float) -> None:
+    if max_batch < 1 or queue < 1 or (threads is not None and threads < 1):
+        raise OptionError(
+            f"max_batch ({max_batch}), queue ({queue}) and threads ({threads}) must be at least 1; "
+            "threads=None leaves it to the runtime"
         )
+    if not 0.0 <= max_wait < float("inf"):
+        raise OptionError(f"max_wait is in seconds, 0 or more; got {max_wait}")
 
 
-def _check_stack(values: Slice) -> None:
-    """(N, H, W), or the error that says what it looks like instead."""
-    if values.ndim == 3 and values.shape[-1] in (3, 4):
-        raise ShapeError(
-            f"shape {values.shape} looks like a colour picture; CT slices are (H, W) or (N, H, W)"
-        )
-    if values.ndim != 3 or values.shape[0] == 0:
-        raise ShapeError(f"slices are (H, W) or (N, H, W) with N of 1 or more; got {values.shape}")
+def _reported(item: Slice) -> Job:
+    return Job(item, report=True)
+
+
+def _captioned(request: Request[Job], deadline: float | None) -> Captioned | InputError:
+    try:
+        return cast(Captioned, wait(request.future, deadline, request))
+    except InputError as error:
+        return error

@@ -29,7 +29,11 @@ IqaError
 │   └── CircuitOpenError                 not asked: it failed too often just now
 ├── OfflineError (RuntimeError)          a network use while the network is forbidden
 ├── ChatError (ValueError)               a question or a saved conversation that cannot be used
+├── OptionError (ValueError)             an argument of `Engine.load` is out of range
+├── QueueFullError (RuntimeError)        too many slices wait already
+├── DeadlineError (TimeoutError)         no result within the time given
 ├── EngineClosedError (RuntimeError)     the engine was used after `close()`
+│   └── EngineForkedError                the engine was loaded before this process was forked
 └── MissingExtraError (ImportError)      an optional package is not installed
 """
 
@@ -168,8 +172,24 @@ class ChatError(IqaError, ValueError):
     """A question, or a saved conversation, cannot be used."""
 
 
+class OptionError(IqaError, ValueError):
+    """An argument of `Engine.load` is out of range."""
+
+
+class QueueFullError(IqaError, RuntimeError):
+    """As many slices wait as the engine's queue holds; this one was not accepted."""
+
+
+class DeadlineError(IqaError, TimeoutError):
+    """No result within the time that the caller gave."""
+
+
 class EngineClosedError(IqaError, RuntimeError):
     """The engine was used after it was closed."""
+
+
+class EngineForkedError(EngineClosedError):
+    """The engine was loaded before this process was forked: its threads did not come along."""
 
 
 class MissingExtraError(IqaError, ImportError):

@@ -5,6 +5,7 @@ One piece of code for training and for the runtime, so that both see the same pi
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -21,6 +22,8 @@ _MIN_SOFT_TISSUE = 0.003
 _DENSE_HU, _MAX_DENSE = 600.0, 0.4
 _FAT_HU = -50.0
 _MAX_ABS_HU = 32768.0
+_SQUARE = 0.01
+"""Relative difference of spacings up to which pixels count as square."""
 
 Resampling = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 _FILTERS: Final = {
@@ -73,13 +76,14 @@ def check_slice(hu: NDArray[np.generic]) -> NDArray[np.float32]:
         raise NotHounsfieldError(
             f"a slice holds integers or floats in HU; got dtype {hu.dtype}. Convert it first"
         )
-    values = hu.astype(np.float32, copy=False)
-    if not np.isfinite(values).all():
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
+        values = hu.astype(np.float32, copy=False)
+    low, high = float(values.min()), float(values.max())  # NaN and infinity show up in both
+    if not (math.isfinite(low) and math.isfinite(high)):
         count = int(values.size - np.isfinite(values).sum())
         raise NonFiniteError(
             f"{count} pixels are NaN or infinite; replace them, e.g. by air (-1024)"
         )
-    low, high = float(values.min()), float(values.max())
     if low == high:
         raise NoAnatomyError(f"every pixel is {low:g}: there is nothing to assess")
     _check_hounsfield(values, low, high)
@@ -106,6 +110,33 @@ def _check_hounsfield(values: NDArray[np.float32], low: float, high: float) -> N
         )
 
 
+def square_pixels(
+    hu: NDArray[np.generic], spacing: tuple[float, float] | None
+) -> NDArray[np.generic]:
+    """A slice whose pixels are as wide as high, at the finer of its two spacings.
+
+    Shapes and blur are judged as they look, so pixels of unequal sides must be made square before
+    `prepare`. Nearly all CT slices have square pixels and come back untouched.
+
+    Args:
+        hu: (H, W) Hounsfield units.
+        spacing: millimetres between rows and between columns (DICOM Pixel Spacing, PS3.3
+            10.7.1.3); None, zero or negative: not known, and the slice comes back untouched.
+
+    Returns:
+        (H', W'): `hu` itself, or float32 resampled along the coarser axis; of a side that would
+        pass `MAX_SIDE` both axes shrink alike.
+    """
+    if spacing is None or hu.ndim != 2 or not all(0.0 < mm < math.inf for mm in spacing):
+        return hu
+    if abs(spacing[0] / spacing[1] - 1.0) <= _SQUARE:
+        return hu
+    extent = hu.shape[0] * spacing[0], hu.shape[1] * spacing[1]
+    fine = max(min(spacing), max(extent) / MAX_SIDE)
+    height, width = (max(1, round(side / fine)) for side in extent)
+    return _resized(hu.astype(np.float32), (width, height), "bicubic")
+
+
 def resample(
     hu: NDArray[np.float32], size: int, resampling: Resampling = "bicubic"
 ) -> NDArray[np.float32]:
@@ -120,38 +151,53 @@ def resample(
         square = np.full((side, side), AIR_HU, np.float32)
         square[top : top + height, left : left + width] = hu
         hu = square
-    if hu.shape[0] == size:
-        return hu
+    return hu if hu.shape[0] == size else _resized(hu, (size, size), resampling)
+
+
+def _resized(
+    hu: NDArray[np.float32], size: tuple[int, int], resampling: Resampling
+) -> NDArray[np.float32]:
+    """(H, W) -> (height, width), `size` being (width, height); smoothed where it shrinks."""
     image = Image.fromarray(np.ascontiguousarray(hu, dtype=np.float32))
-    return np.asarray(image.resize((size, size), _FILTERS[resampling]), dtype=np.float32)
+    return np.asarray(image.resize(size, _FILTERS[resampling]), dtype=np.float32)
 
 
-def prepare(hu: NDArray[np.generic], spec: ImageSpec) -> NDArray[np.float32]:
+def prepare(
+    hu: NDArray[np.generic], spec: ImageSpec, out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
     """Check one slice and turn it into encoder pixels.
 
     Args:
         hu: (H, W) Hounsfield units, integer or float.
         spec: size and windows of the bundle.
+        out: (C, size, size), where to write them; None: a new array.
 
     Returns:
         (C, size, size) float32, one channel per window; in [-1, 1] unless the spec normalises
-        otherwise.
+        otherwise. `out` itself, if given.
 
     Raises:
-        InputError: one of its subclasses names what is wrong.
+        InputError: one of its subclasses names what is wrong; `out` is then as it was.
     """
-    return to_pixels(resample(check_slice(hu), spec.size, spec.resampling), spec)
+    return to_pixels(resample(check_slice(hu), spec.size, spec.resampling), spec, out)
 
 
-def to_pixels(hu: NDArray[np.float32], spec: ImageSpec) -> NDArray[np.float32]:
+def to_pixels(
+    hu: NDArray[np.float32], spec: ImageSpec, out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
     """Windows of an already resampled slice: (size, size) HU -> (C, size, size) pixels."""
-    return np.stack([to_window(hu, window) for window in spec.windows])
+    pixels = np.empty((len(spec.windows), *hu.shape), np.float32) if out is None else out
+    for window, channel in zip(spec.windows, pixels, strict=True):
+        to_window(hu, window, channel)
+    return pixels
 
 
-def to_window(hu: NDArray[np.float32], window: Window) -> NDArray[np.float32]:
+def to_window(
+    hu: NDArray[np.float32], window: Window, out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
     """One display window: (H, W) HU -> (H, W), in [-1, 1] by the default normalisation."""
     scale = np.float32(1.0 / (window.std * (window.high - window.low)))
-    shown = hu * scale
+    shown = np.multiply(hu, scale, out=out)
     shown -= np.float32(window.mean / window.std) + np.float32(window.low) * scale
     darkest, brightest = -window.mean / window.std, (1.0 - window.mean) / window.std
     return np.clip(shown, np.float32(darkest), np.float32(brightest), out=shown)

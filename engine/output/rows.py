@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..assessment import Assessment
 from ..errors import ImageFileError, IqaError
+from ..prepare import square_pixels
 from ..template import ATTRIBUTES
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ def assessed(
     """One row per item, in order; `size` slices are assessed together, so memory stays flat."""
     iterator = iter(items)
     while group := list(islice(iterator, size)):
-        slices = [item.hu for item in group if not isinstance(item, ImageFileError)]
+        sound = [item for item in group if not isinstance(item, ImageFileError)]
+        slices = [square_pixels(item.hu, item.spacing) for item in sound]
         results = iter(engine.assess(slices) if slices else [])
         for item in group:
             if isinstance(item, ImageFileError):

@@ -1,0 +1,1 @@
+"""Slices of many callers -> batches: `policy` decides when, `batcher` carries them through."""
