@@ -13,7 +13,7 @@ from scipy import stats
 from engine.template import ATTRIBUTES, LEVELS
 
 from .model import Captioner
-from .samples import Samples
+from .samples import Batch, Samples, Vocabulary
 
 Array = NDArray[np.float64]
 
@@ -44,27 +44,32 @@ def predict(model: Captioner, samples: Samples, batch: int = 16) -> Array:
     written into the caption, so later attributes see the model's own words, as in the runtime.
     """
     model.eval()
+    parts = [np.arange(i, min(i + batch, len(samples))) for i in range(0, len(samples), batch)]
     vocabulary = samples.vocabulary
+    return np.concatenate(
+        [written_levels(model, samples.batch(rows), vocabulary).double().numpy() for rows in parts]
+    )
+
+
+def written_levels(model: Captioner, batch: Batch, vocabulary: Vocabulary) -> torch.Tensor:
+    """Expected level at every slot of the greedy captions of one batch, (B, A)."""
+    cross = model.cross(model.features(batch.statistics))
+    rows = len(batch.soft)
     grid = torch.arange(len(LEVELS), dtype=torch.float32)
-    results = []
-    for first in range(0, len(samples), batch):
-        rows = np.arange(first, min(first + batch, len(samples)))
-        cross = model.cross(model.features(samples.batch(rows).statistics))
-        levels = np.full((len(rows), len(ATTRIBUTES)), 2)
-        expected = np.zeros((len(rows), len(ATTRIBUTES)))
-        for a in range(len(ATTRIBUTES)):
-            lines = [
-                vocabulary.tokens({n: int(v) for n, v in zip(ATTRIBUTES, row, strict=True)})
-                for row in levels
-            ]
-            position = [vocabulary.slots(line)[a] - 1 for line in lines]
-            logits = model.decode(_padded(lines), cross)
-            at = logits[torch.arange(len(rows)), torch.tensor(position)]
-            chosen = at[:, list(vocabulary.levels)].softmax(-1)
-            levels[:, a] = chosen.argmax(-1).numpy()
-            expected[:, a] = (chosen @ grid).numpy()
-        results.append(expected)
-    return np.concatenate(results)
+    levels = np.full((rows, len(ATTRIBUTES)), 2)
+    expected = torch.zeros(rows, len(ATTRIBUTES))
+    for a in range(len(ATTRIBUTES)):
+        lines = [
+            vocabulary.tokens({n: int(v) for n, v in zip(ATTRIBUTES, row, strict=True)})
+            for row in levels
+        ]
+        position = [vocabulary.slots(line)[a] - 1 for line in lines]
+        logits = model.decode(_padded(lines), cross)
+        at = logits[torch.arange(rows), torch.tensor(position)]
+        chosen = at[:, list(vocabulary.levels)].softmax(-1)
+        levels[:, a] = chosen.argmax(-1).numpy()
+        expected[:, a] = chosen @ grid
+    return expected
 
 
 def _padded(lines: list[list[int]]) -> torch.Tensor:

@@ -16,9 +16,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from engine.prepare import resample, to_pixels
-from engine.template import ATTRIBUTES, LEVELS, caption, level_of
+from engine.template import ATTRIBUTES, LEVELS, MAX_SCORE, caption, level_of
 
 from .data.formats import read_slice
+from .data.outsiders import outsider
 from .model import SecondOrderStem, Statistics, image_spec, turned
 
 WORD_SPREAD = 0.5
@@ -60,7 +61,8 @@ class Batch:
         inputs, targets: (B, T) token ids; target -1 is padding.
         slots: (B, A) positions whose target is the level word of each attribute.
         soft: (B, A, K) probability of each level: a score between two levels belongs to both.
-        physics: (B, P) what was done and measured, see `physics`; P is 0 where nobody knows.
+        physics: (B, P) what was done and measured, see `physics`; P is 0 where nobody knows, and
+            a row is NaN where it does not apply.
     """
 
     statistics: Statistics
@@ -79,23 +81,52 @@ class Samples:
         manifest: its rows; every row names a `file` and a score for each attribute.
         stem: measures the statistics; nothing of that is learned.
         vocabulary: token ids.
+        outsiders: pictures that are no CT slices to add, as another patient; their scores are
+            NaN.
     """
 
     def __init__(
-        self, data: Path, manifest: pd.DataFrame, stem: SecondOrderStem, vocabulary: Vocabulary
+        self,
+        data: Path,
+        manifest: pd.DataFrame,
+        stem: SecondOrderStem,
+        vocabulary: Vocabulary,
+        outsiders: int = 0,
     ) -> None:
-        self.vocabulary = vocabulary
+        self.vocabulary, self._stem, self._spec = vocabulary, stem, image_spec(stem.config.size)
         self.scores = manifest[list(ATTRIBUTES)].to_numpy(np.float32)
         self.patients = manifest["patient"].to_numpy(np.str_)
         self.physics = torch.from_numpy(physics(manifest))
-        spec = image_spec(stem.config.size)
-        energies, quarters = [], []
-        for name in tqdm(manifest["file"], desc="measure", unit="slice"):
-            pixels = to_pixels(resample(read_slice(data / name), spec.size), spec)
-            energy, quarter = stem.statistics(torch.from_numpy(pixels)[None])
-            energies.append(energy)
-            quarters.append(quarter.half())
-        self.energies, self.quarters = torch.cat(energies), torch.cat(quarters)
+        found = [
+            self._measure(read_slice(data / name))
+            for name in tqdm(manifest["file"], desc="measure", unit="slice")
+        ]
+        if outsiders:
+            found += self._outsiders(data, manifest, outsiders)
+        self.energies = torch.cat([energy for energy, _ in found])
+        self.quarters = torch.cat([quarter for _, quarter in found])
+
+    def _measure(self, hu: NDArray[np.float32]) -> Statistics:
+        """The stem's statistics; the pixels in half precision, to save memory."""
+        pixels = to_pixels(resample(hu, self._spec.size), self._spec)
+        energy, quarter = self._stem.statistics(torch.from_numpy(pixels)[None])
+        return energy, quarter.half()
+
+    def _outsiders(self, data: Path, manifest: pd.DataFrame, count: int) -> list[Statistics]:
+        """Measure `count` pictures that are no CT slices, and enter them as unscored."""
+        rng = np.random.default_rng(count)
+        files = manifest["file"].to_numpy()
+        found = []
+        for _ in tqdm(range(count), desc="outsiders", unit="slice"):
+            pair = rng.choice(files, 2)
+            slices = [resample(read_slice(data / name), self._spec.size) for name in pair]
+            found.append(self._measure(outsider(slices, rng)))
+        unknown = np.full((count, len(ATTRIBUTES)), np.nan, np.float32)
+        self.scores = np.concatenate([self.scores, unknown])
+        self.patients = np.append(self.patients, np.full(count, "outsiders"))
+        nothing = torch.full((count, self.physics.shape[1]), torch.nan)
+        self.physics = torch.cat([self.physics, nothing])
+        return found
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -109,6 +140,8 @@ class Samples:
         """
         scores = self.scores[rows]
         said = scores if rng is None else scores + rng.normal(0.0, WORD_SPREAD, scores.shape)
+        if rng is not None:  # of an outsider anything may be said
+            said = np.where(np.isnan(said), rng.uniform(0.0, MAX_SCORE, said.shape), said)
         tokens = [
             self.vocabulary.tokens(
                 {name: level_of(float(s)) for name, s in zip(ATTRIBUTES, row, strict=True)}
@@ -173,7 +206,8 @@ def soft_levels(scores: NDArray[np.float32]) -> NDArray[np.float32]:
     """(…, A) scores -> (…, A, K): linear interpolation between the two nearest levels.
 
     The expected level of these probabilities is the score itself, so the level words learn a
-    continuous scale (as in Q-Align, arXiv 2312.17090, whose targets are hard).
+    continuous scale (as in Q-Align, arXiv 2312.17090, whose targets are hard). Where the score is
+    NaN, no level is favoured.
     """
     distance = np.abs(scores[..., None] - np.arange(len(LEVELS), dtype=np.float32))
-    return np.clip(1.0 - distance, 0.0, 1.0)
+    return np.where(np.isnan(distance), 1.0 / len(LEVELS), np.clip(1.0 - distance, 0.0, 1.0))

@@ -20,7 +20,7 @@ from engine.template import ATTRIBUTES
 
 from ..data.formats import read_table
 from ..evaluate import agreement, table
-from ..finetune import Schedule
+from ..loop import Schedule
 from .base import Rival
 from .judge import judge, list_cases, read_scores
 

@@ -27,10 +27,9 @@ from engine.prepare import Window, resample, to_window
 from engine.template import ATTRIBUTES, MAX_SCORE
 from engine.whole_file import written_whole
 
-from ..finetune import Schedule
+from ..loop import Learner, Loop, Schedule
 from .base import Array, Case, WeightsMissingError
 from .judge import list_cases
-from .loop import Learner, Loop, load_learned
 
 PROMPTS: Final = {
     "noise": ("A noise-free CT image.", "A noisy CT image."),
@@ -151,7 +150,7 @@ class LearnedPrompts(Learner[tuple[Tensor, Tensor]]):
         """Text features as learned so far, (2 A, D)."""
         return self._clip.read(sentences(), self.context.repeat_interleave(2, dim=0))
 
-    def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+    def loss(self, batch: tuple[Tensor, Tensor], _progress: float) -> Tensor:
         """Mean squared error on 0…4."""
         return functional.mse_loss(self.expected(batch), batch[1])
 
@@ -198,7 +197,7 @@ class ClipIqaPlus:
                 "train them: python -m training.rivals clip-iqa-plus DATA --clip FOLDER --out …"
             )
         self._clip, learned = clip, LearnedPrompts(clip)
-        load_learned(learned, checkpoint)
+        learned.load(checkpoint)
         with torch.no_grad():
             self._texts = learned.texts()
 

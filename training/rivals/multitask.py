@@ -24,12 +24,12 @@ from engine.prepare import resample, to_pixels
 from engine.template import ATTRIBUTES, LEVELS, MAX_SCORE
 from engine.whole_file import written_whole
 
-from ..finetune import PHYSICS_WEIGHT, Schedule
+from ..finetune import physics_loss
+from ..loop import Learner, Loop, Schedule
 from ..model import Captioner, CaptionerConfig, SecondOrderStem, Statistics, image_spec
 from ..samples import Batch, Samples, Vocabulary, physics
 from ..tokenizer import build_tokenizer
 from .base import Array, Case, WeightsMissingError
-from .loop import Learner, Loop, load_learned
 
 Task = Literal["classification", "regression"]
 
@@ -59,7 +59,7 @@ class Multitask(Learner[Batch]):
         flat: Tensor = self.head(features.mean(1))
         return flat.unflatten(-1, (len(ATTRIBUTES), self.outputs))
 
-    def loss(self, batch: Batch) -> Tensor:
+    def loss(self, batch: Batch, _progress: float) -> Tensor:
         """Cross-entropy on the rounded score, or squared error; the physics head's beside it."""
         truth = batch.soft @ self.grid
         features = self.encoder.features(batch.statistics)
@@ -69,10 +69,7 @@ class Multitask(Learner[Batch]):
         else:
             levels = (truth + 0.5).floor().long()
             loss = functional.cross_entropy(found.flatten(0, 1), levels.flatten())
-        if self.encoder.physics_head is not None:
-            guessed = self.encoder.physics_head(features.mean(1))
-            loss += PHYSICS_WEIGHT * functional.smooth_l1_loss(guessed, batch.physics)
-        return loss
+        return loss + physics_loss(self.encoder, features, batch)
 
     def expected(self, batch: Batch) -> Tensor:
         """Expected level, or the regressed score, (B, A)."""
@@ -106,7 +103,7 @@ class MultitaskRival:
         config = CaptionerConfig(**{**raw, "level_ids": tuple(raw["level_ids"])})
         self.name = f"multi-task {task}"
         self._model = Multitask(config, task).eval()
-        load_learned(self._model, checkpoint)
+        self._model.load(checkpoint)
 
     @torch.no_grad()
     def scores(self, cases: Sequence[Case]) -> Array:

@@ -13,11 +13,11 @@ from engine.template import ATTRIBUTES
 from tests.training.test_model import tiny
 from training.data.formats import read_slice, read_table
 from training.finetune import Schedule
+from training.loop import Loop
 from training.model import Captioner, SecondOrderStem
 from training.rivals.__main__ import main
 from training.rivals.base import Case, WeightsMissingError
 from training.rivals.judge import list_cases, read_scores
-from training.rivals.loop import Loop
 from training.rivals.multitask import Multitask, MultitaskRival
 from training.samples import Batch, Samples, Vocabulary
 from training.tokenizer import build_tokenizer

@@ -1,4 +1,4 @@
-"""The training loop that all trained rivals share: the captioner's own recipe, resumable.
+"""The training loop of the captioner and of every trained rival: one recipe, resumable.
 
 AdamW with a linear warm-up and a cosine, every patient drawn as often, the weights with the best
 mean validation PLCC kept, early stop, atomic safetensors checkpoints. See `training.finetune`.
@@ -7,6 +7,7 @@ mean validation PLCC kept, early stop, atomic safetensors checkpoints. See `trai
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -21,11 +22,31 @@ from tqdm import tqdm
 from engine.template import ATTRIBUTES
 from engine.whole_file import written_whole
 
-from ..finetune import Schedule
-from .base import Array
+Array = NDArray[np.float64]
 
 BatchT = TypeVar("BatchT")
 BatchCo = TypeVar("BatchCo", covariant=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """How long and how fast to train.
+
+    Attributes:
+        steps: optimizer steps in all.
+        batch: slices per step.
+        rate: peak learning rate (AdamW), after a linear warm-up, falling as a cosine.
+        every: steps between validations.
+        patience: validations without a better mean PLCC before training stops early.
+        seed: for order, augmentation and initial weights.
+    """
+
+    steps: int = 5000
+    batch: int = 16
+    rate: float = 6e-4
+    every: int = 250
+    patience: int = 8
+    seed: int = 7
 
 
 class Data(Protocol[BatchCo]):
@@ -49,13 +70,36 @@ class Data(Protocol[BatchCo]):
 class Learner(nn.Module, Generic[BatchT]):
     """A model that knows its loss and how to predict."""
 
-    def loss(self, batch: BatchT) -> Tensor:
-        """What to make small; scalar."""
+    ready = True
+    """Whether it can do its work yet: only then its weights are kept and patience counts."""
+
+    def loss(self, batch: BatchT, progress: float) -> Tensor:
+        """What to make small, a scalar; `progress` is the share of the schedule done with it."""
         raise NotImplementedError
 
     def expected(self, batch: BatchT) -> Tensor:
         """Scores 0…4, (B, A)."""
         raise NotImplementedError
+
+    def save(self, folder: Path) -> None:
+        """Write `model.safetensors`, atomically: the parameters that are trained."""
+        learned = {
+            n: p.detach().contiguous() for n, p in self.named_parameters() if p.requires_grad
+        }
+        with written_whole(folder / "model.safetensors") as part:
+            save_file(learned, part)
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote.
+
+        Raises:
+            RuntimeError: a trained parameter is missing from the file, or the file has another one.
+        """
+        found = load_file(folder / "model.safetensors")
+        missing, unknown = self.load_state_dict(found, strict=False)
+        learned = {name for name, p in self.named_parameters() if p.requires_grad}
+        if unknown or learned & set(missing):
+            raise RuntimeError(f"{folder}/model.safetensors is of another model than this")
 
     @torch.no_grad()
     def predict(self, data: Data[BatchT], batch: int = 16) -> Array:
@@ -103,7 +147,7 @@ class Loop(Generic[BatchT]):
                     plcc = self._validate(float(np.mean(losses)))
                     bar.set_postfix(loss=f"{np.mean(losses):.3f}", plcc=f"{plcc:.3f}")
                     losses.clear()
-        load_learned(self.model, self.out)
+        self.model.load(self.out)
 
     def _train_step(self) -> float:
         schedule = self.schedule
@@ -114,7 +158,8 @@ class Loop(Generic[BatchT]):
             group["lr"] = schedule.rate * warm * (0.02 + 0.98 * fall)
         self.model.train()
         torch.manual_seed(schedule.seed + self.step)  # a resumed run drops out what it would have
-        loss = self.model.loss(self.train.batch(self._rows(rng), rng))
+        batch = self.train.batch(self._rows(rng), rng)
+        loss = self.model.loss(batch, (self.step + 1) / schedule.steps)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -133,19 +178,21 @@ class Loop(Generic[BatchT]):
         plcc = {name: _plcc(predicted[:, a], truth[:, a]) for a, name in enumerate(ATTRIBUTES)}
         mean = float(np.mean(list(plcc.values())))
         self.curve.append({"step": self.step, "loss": loss, "mean": mean, **plcc})
-        if mean > self.best:
+        if self.model.ready and mean > self.best:
             self.best, self.stale = mean, 0
-            save_learned(self.model, self.out)
-        else:
+            self.model.save(self.out)
+        elif self.model.ready:
             self.stale += 1
         self._checkpoint()
-        pd.DataFrame(self.curve).to_csv(self.out / "learning-curve.csv", index=False)
+        curve = pd.DataFrame(self.curve)
+        curve.to_csv(self.out / "learning-curve.csv", index=False)
+        _plot(curve, self.out / "learning-curve.png")
         return mean
 
     def _checkpoint(self) -> None:
         """Weights, optimizer and counters, each file replaced atomically, the counters last."""
         last = self.out / "last"
-        save_learned(self.model, last)
+        self.model.save(last)
         state = self.optimizer.state_dict()["state"]
         tensors = {f"{i}.{k}": v.clone() for i, s in state.items() for k, v in s.items()}
         with written_whole(last / "optimizer.safetensors") as part:
@@ -156,7 +203,7 @@ class Loop(Generic[BatchT]):
 
     def _resume(self) -> None:
         last = self.out / "last"
-        load_learned(self.model, last)
+        self.model.load(last)
         saved = self.optimizer.state_dict()
         for key, tensor in load_file(last / "optimizer.safetensors").items():
             index, name = key.split(".")
@@ -167,24 +214,22 @@ class Loop(Generic[BatchT]):
         self.stale, self.curve = counters["stale"], counters["curve"]
 
 
-def save_learned(model: nn.Module, folder: Path) -> None:
-    """The parameters that are trained -> `model.safetensors`, atomically."""
-    learned = {n: p.detach().contiguous() for n, p in model.named_parameters() if p.requires_grad}
-    with written_whole(folder / "model.safetensors") as part:
-        save_file(learned, part)
+def _plot(curve: pd.DataFrame, path: Path) -> None:
+    """Training loss and validation PLCC over steps."""
+    import matplotlib as mpl
 
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
 
-def load_learned(model: nn.Module, folder: Path) -> None:
-    """The exact inverse.
-
-    Raises:
-        RuntimeError: a trained parameter is missing from the file, or the file has another one.
-    """
-    found = load_file(folder / "model.safetensors")
-    missing, unknown = model.load_state_dict(found, strict=False)
-    learned = {name for name, p in model.named_parameters() if p.requires_grad}
-    if unknown or learned & set(missing):
-        raise RuntimeError(f"{folder}/model.safetensors is of another model than this")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    left.plot(curve["step"], curve["loss"])
+    left.set(xlabel="step", ylabel="training loss")
+    for name in ATTRIBUTES:
+        right.plot(curve["step"], curve[name], label=name.replace("_", " "))
+    right.set(xlabel="step", ylabel="validation PLCC")
+    right.legend(fontsize=7)
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
 
 
 def _plcc(predicted: Array, truth: NDArray[np.float32]) -> float:
