@@ -1,0 +1,134 @@
+"""Times and tokens of a run -> figures: medians, mismatches, speed-ups with intervals, targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from ..harness.stats import summarise
+from .contestants import REFERENCE
+from .measure import Outcome
+from .process import Answer
+
+_RESAMPLES: Final = 2000
+STAGES: Final[dict[str, Callable[[Answer], float]]] = {
+    "encode": lambda a: a.encode,
+    "decode": lambda a: a.decode,
+    "total": lambda a: a.total,
+}
+VNNI: Final = ("avx512_vnni", "avx_vnni")
+
+
+def figures(outcomes: Sequence[Outcome], batch: int) -> dict[str, Any]:
+    """One batch size: each contestant's times and mismatches, and its speed-ups.
+
+    Returns:
+        name -> {"encode", "decode", "total": summaries; "peak_rss_mb"; "captions" compared with
+        the reference's and "mismatched" among them (None where the reference is missing);
+        "speedup": engine variant -> stage -> {"value", "low", "high"}: this contestant's time
+        divided by the variant's}.
+    """
+    ran = {o.contestant.name: o for o in outcomes if o.answers.get(batch) and not o.failed}
+    reference = ran.get(REFERENCE)
+    ours = [name for name, o in ran.items() if o.contestant.ours]
+    found: dict[str, Any] = {}
+    for name, outcome in ran.items():
+        answers = outcome.answers[batch]
+        found[name] = {
+            **{stage: summarise([pick(a) for a in answers]) for stage, pick in STAGES.items()},
+            "median_s": {s: float(np.median([f(a) for a in answers])) for s, f in STAGES.items()},
+            "peak_rss_mb": max(a.peak_rss_mb for a in answers),
+            "captions": batch * len(answers),
+            "mismatched": _mismatched(answers, reference and reference.answers[batch]),
+            "speedup": {
+                mine: _speedups(answers, ran[mine].answers[batch]) for mine in ours if mine != name
+            },
+        }
+    return found
+
+
+def ratio(above: Sequence[float], below: Sequence[float], seed: int = 1) -> dict[str, float]:
+    """Ratio of medians and its 95 % bootstrap interval; rounds are resampled as pairs.
+
+    Both sequences hold one value a round, in the same order.
+    """
+    a, b = np.asarray(above, float), np.asarray(below, float)
+    picks = np.random.default_rng(seed).integers(len(a), size=(_RESAMPLES, len(a)))
+    ratios = np.median(a[picks], 1) / np.median(b[picks], 1)
+    low, high = np.percentile(ratios, [2.5, 97.5])
+    return {"value": float(np.median(a) / np.median(b)), "low": float(low), "high": float(high)}
+
+
+def targets(by_batch: dict[int, dict[str, Any]], flags: Sequence[str]) -> list[dict[str, Any]]:
+    """What the project promises for BLIP-base on two cores, against what was measured.
+
+    Each is {"target", "batch", "wanted", "value", "low", "high", "verdict"}; the verdict is
+    "reached" (the interval's lower end too), "reached, within noise", "missed", or why it was not
+    judged.
+    """
+    found = []
+    for batch, rows in by_batch.items():
+        found += [
+            _target("FP32 end to end against hf-eager", batch, 3.5, rows, "ours-fp32", "total"),
+            _target("FP32 decode stage against hf-eager", batch, 10.0, rows, "ours-fp32", "decode"),
+        ]
+        if any(flag in flags for flag in VNNI):
+            found.append(
+                _target("INT8 end to end against hf-eager", batch, 10.0, rows, "ours-int8", "total")
+            )
+        found += [
+            _against_fastest(f"{mine[5:].upper()} against the fastest peer", batch, rows, mine)
+            for mine in ("ours-fp32", "ours-int8")
+        ]
+    return found
+
+
+def _against_fastest(what: str, batch: int, rows: dict[str, Any], mine: str) -> dict[str, Any]:
+    peers = {n: row["median_s"]["total"] for n, row in rows.items() if not n.startswith("ours")}
+    fastest = min(peers, key=lambda name: peers[name], default=REFERENCE)
+    return _target(f"{what}, {fastest}", batch, 1.5, rows, mine, "total", fastest)
+
+
+def _target(
+    what: str,
+    batch: int,
+    wanted: float,
+    rows: dict[str, Any],
+    mine: str,
+    stage: str,
+    peer: str = REFERENCE,
+) -> dict[str, Any]:
+    line: dict[str, Any] = {"target": what, "batch": batch, "wanted": wanted}
+    try:
+        reached = rows[peer]["speedup"][mine][stage]
+    except KeyError:
+        return {**line, "verdict": f"not judged: {mine} or {peer} did not run"}
+    wrong = rows[mine]["mismatched"] if mine == "ours-fp32" else 0
+    if wrong:
+        verdict = f"missed: {wrong} captions differ from {REFERENCE}'s"
+    elif reached["value"] < wanted:
+        verdict = f"missed: {reached['value'] / wanted:.0%} of it"
+    else:
+        verdict = "reached" if reached["low"] >= wanted else "reached, within noise"
+    return {**line, **reached, "verdict": verdict}
+
+
+def _speedups(answers: Sequence[Answer], ours: Sequence[Answer]) -> dict[str, dict[str, float]]:
+    pairs = list(zip(answers, ours, strict=False))
+    return {
+        stage: ratio([pick(a) for a, _ in pairs], [pick(b) for _, b in pairs])
+        for stage, pick in STAGES.items()
+    }
+
+
+def _mismatched(answers: Sequence[Answer], reference: Sequence[Answer] | None) -> int | None:
+    """Captions that are not, token for token, the reference's of the same round."""
+    if reference is None:
+        return None
+    return sum(
+        mine != right
+        for a, b in zip(answers, reference, strict=False)
+        for mine, right in zip(a.tokens, b.tokens, strict=True)
+    )
