@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from engine.backends.base import CacheType
 from engine.bundle.manifest import (
@@ -27,7 +24,6 @@ from engine.bundle.manifest import (
     ENCODER,
     MANIFEST_NAME,
     TOKENIZER,
-    CalibrationPart,
     EnginePart,
     FilePart,
     Manifest,
@@ -35,10 +31,11 @@ from engine.bundle.manifest import (
     Target,
 )
 from engine.prepare import prepare
-from engine.template import ATTRIBUTES
 
 from . import fp16, int8, parity, to_onnx, to_tensorrt
-from .errors import CheckpointError, ExportError, TargetError
+from .about import About
+from .about import read as read_about
+from .errors import ExportError, TargetError
 from .slices import spread
 from .sources.base import Options, Source
 from .sources.detect import open_source
@@ -94,13 +91,13 @@ def export(
     _check_place(out)
     build = _build_options(precision, target, compute_capabilities, timing_cache)
     source = open_source(checkpoint, options)
-    about = _about(checkpoint)
+    about = read_about(checkpoint)
     spec = source.facts.image.spec()
     scaling = spread(calibration or slices, int8.CALIBRATION) if precision == "int8" else []
     work = _Work(
         source=source,
+        name=about.name or checkpoint.resolve().name,
         about=about,
-        calibration=_calibration(about),
         precision=precision,
         target=target,
         build=build,
@@ -128,8 +125,8 @@ class _Work:
     """One export, checked and ready to go."""
 
     source: Source
-    about: dict[str, Any]
-    calibration: dict[str, CalibrationPart]
+    name: str
+    about: About
     precision: Precision
     target: Target
     build: to_tensorrt.BuildOptions | None
@@ -147,7 +144,7 @@ class _Work:
         quantization, kept = self._graphs(folder)
         self.source.tokenizer.save(str(folder / TOKENIZER))
         figures = parity.measure(
-            self.source, folder, self.slices, calibration=self.calibration, cache=self.cache
+            self.source, folder, self.slices, calibration=self.about.calibration, cache=self.cache
         )
         if not self.allow_drift:
             parity.check(figures, self.precision)
@@ -182,32 +179,29 @@ class _Work:
         figures: dict[str, float],
     ) -> Manifest:
         facts, about = self.source.facts, self.about
-        try:
-            return Manifest(
-                name=about["name"],
-                version=about.get("version", "1"),
-                family=facts.family,
-                precision=self.precision,
-                quantization=quantization,
-                kept_fp32=kept,
-                target=self.target,
-                engines=engines,
-                opset=to_onnx.OPSET,
-                image=facts.image,
-                decoder=facts.decoder.model_copy(update={"cache": self.cache}),
-                tokens=facts.tokens,
-                calibration=self.calibration,
-                files=_files(folder),
-                source_sha256=_source_hash(facts.weights),
-                licence=about.get("licence", "not stated"),
-                data=about.get("data", "not stated"),
-                provenance={package: version(package) for package in _PACKAGES},
-                score_origin=about.get("score_origin", "unknown readers"),
-                parity=figures,
-                metrics=about.get("metrics", {}),
-            )
-        except ValidationError as error:
-            raise CheckpointError(f"training.json holds what no manifest can: {error}") from error
+        return Manifest(
+            name=self.name,
+            version=about.version,
+            family=facts.family,
+            precision=self.precision,
+            quantization=quantization,
+            kept_fp32=kept,
+            target=self.target,
+            engines=engines,
+            opset=to_onnx.OPSET,
+            image=facts.image,
+            decoder=facts.decoder.model_copy(update={"cache": self.cache}),
+            tokens=facts.tokens,
+            calibration=about.calibration,
+            files=_files(folder),
+            source_sha256=_source_hash(facts.weights),
+            licence=about.licence,
+            data=about.data,
+            provenance={package: version(package) for package in _PACKAGES},
+            score_origin=about.score_origin,
+            parity=figures,
+            metrics=about.metrics,
+        )
 
 
 def _build_options(
@@ -234,33 +228,6 @@ def _build_options(
     )
     to_tensorrt.check(options)
     return options
-
-
-def _calibration(about: dict[str, Any]) -> dict[str, CalibrationPart]:
-    """The scores' calibration, or the neutral one."""
-    neutral = {name: {"slope": 1.0, "intercept": 0.0} for name in ATTRIBUTES}
-    try:
-        lines = about.get("calibration", neutral)
-        return {name: CalibrationPart(**lines[name]) for name in ATTRIBUTES}
-    except (KeyError, TypeError, ValidationError) as error:
-        raise CheckpointError(
-            f"training.json must calibrate {', '.join(ATTRIBUTES)}, each with slope and intercept, "
-            f"or none at all: {error}"
-        ) from error
-
-
-def _about(checkpoint: Path) -> dict[str, Any]:
-    """What `training.json` says about the checkpoint, if it is there; the name at least.
-
-    Raises:
-        CheckpointError: it is not JSON.
-    """
-    file = checkpoint / "training.json"
-    try:
-        stated = dict(json.loads(file.read_text("utf-8"))) if file.is_file() else {}
-    except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{file} is not a JSON object: {error}") from error
-    return {"name": checkpoint.resolve().name, **stated}
 
 
 def _files(folder: Path) -> dict[str, FilePart]:

@@ -21,6 +21,7 @@ ENCODER, DECODER, TOKENIZER = "encoder.onnx", "decoder.onnx", "tokenizer.json"
 Count = Annotated[int, Field(ge=1)]
 TokenId = Annotated[int, Field(ge=0)]
 Precision = Literal["fp32", "fp16", "int8"]
+ScoreOrigin = Literal["simulated readers", "human readers", "unknown readers", "random weights"]
 Target = Literal["cpu", "cuda", "tensorrt", "tensorrt-rtx"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -162,7 +163,7 @@ class Manifest(_Part):
     licence: str
     data: str
     provenance: dict[str, str] = {}
-    score_origin: Literal["simulated readers", "human readers", "unknown readers", "random weights"]
+    score_origin: ScoreOrigin
     parity: dict[str, float]
     metrics: dict[str, float]
 

@@ -15,6 +15,7 @@ from engine.bundle.manifest import ImagePart, WindowPart
 from engine.prepare import Resampling, Window
 from training.model import DEFAULT_WINDOWS
 
+from ..about import read as read_about
 from ..errors import CheckpointError
 from .base import Options
 
@@ -158,25 +159,37 @@ def image_part(
         options: may name the windows.
 
     Raises:
-        CheckpointError: the number of windows does not fit, or the interpolation is unknown.
+        CheckpointError: the number of windows does not fit, or the image processor's file is
+            malformed.
     """
     windows = options.windows or _stated_windows(folder) or DEFAULT_WINDOWS
     if len(windows) != channels:
         raise CheckpointError(f"{len(windows)} windows for {channels} channels; name one for each")
-    raw = _processor(folder)
+    try:
+        return _image_part(_processor(folder), size, windows, normalisation)
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(
+            f"{folder}: the image processor's file does not fit {channels} channels; save it again "
+            f"with processor.save_pretrained. {error!r}"
+        ) from error
+
+
+def _image_part(
+    raw: dict[str, Any],
+    size: int,
+    windows: tuple[Window, ...],
+    normalisation: tuple[list[float], list[float]],
+) -> ImagePart:
     mean, std = raw.get("image_mean", normalisation[0]), raw.get("image_std", normalisation[1])
     if not raw.get("do_normalize", True):
-        mean, std = [0.0] * channels, [1.0] * channels
-    resample = raw.get("resample", 3)
-    if resample not in _RESAMPLING:
-        raise CheckpointError(f"image processor: resample {resample} is not one of {_RESAMPLING}")
+        mean, std = [0.0] * len(windows), [1.0] * len(windows)
     return ImagePart(
         size=size,
         windows=[
             WindowPart(low=w.low, high=w.high, mean=float(m), std=float(s))
             for w, m, s in zip(windows, mean, std, strict=True)
         ],
-        resampling=_RESAMPLING[resample],
+        resampling=_RESAMPLING[raw.get("resample", 3)],
     )
 
 
@@ -191,8 +204,6 @@ def _processor(folder: Path) -> dict[str, Any]:
     return dict(json.loads(file.read_text())) if file.is_file() else {}
 
 
-def _stated_windows(folder: Path) -> tuple[Window, ...] | None:
-    """The windows that `training.json` names, each [low, high]."""
-    file = folder / "training.json"
-    stated = json.loads(file.read_text()).get("windows") if file.is_file() else None
-    return tuple(Window(low=float(a), high=float(b)) for a, b in stated) if stated else None
+def _stated_windows(folder: Path) -> tuple[Window, ...]:
+    """The windows that `training.json` names, if it does."""
+    return tuple(Window(low=low, high=high) for low, high in read_about(folder).windows or ())

@@ -71,9 +71,12 @@ def split_level(folder: Path) -> None:
         (smaller_config, "disagree|cannot be loaded"),
         (fewer_weights, r"disagree: 1 missing keys, e\.g\. .*crossattention"),
         (split_level, "level word 'bad' as .*must be one token"),
-        (
-            lambda f: edit(f / "preprocessor_config.json", resample=5),
-            "resample 5 is not one of",
+        *(
+            (
+                lambda f, said=said: edit(f / "preprocessor_config.json", **said),
+                "image processor's file does not fit 3 channels",
+            )
+            for said in ({"resample": 5}, {"image_mean": [0.5]}, {"image_std": [0, 0, 0]})
         ),
     ],
 )
