@@ -60,10 +60,13 @@ class Scenario(Model):
 
 
 class LatencyReport(Report):
-    """Attributes:
-    sgemm_gflops: this machine's float32 matrix product, as NumPy's BLAS reaches it.
-    first_assessment_s: from the start of a process to its first result, median of three.
-    results: "SingleStream 1", "MultiStream 8", … -> figures.
+    """Latency of one bundle on one device.
+
+    Attributes:
+        sgemm_gflops: this machine's float32 matrix product, as NumPy's BLAS reaches it.
+        warmup, iterations, seconds: the stop rule of every scenario.
+        first_assessment_s: from the start of a process to its first result, median of three.
+        results: "SingleStream 1", "MultiStream 8", … -> figures.
     """
 
     schema_id: Literal["iqagpt-latency-2"] = "iqagpt-latency-2"

@@ -63,7 +63,7 @@ def _stages(report: LatencyReport) -> Table:
 def plot(report: LatencyReport, path: Path) -> None:
     """Above: share of queries answered within a time. Below: stages of a slice."""
     names = list(report.results)
-    with output.figure(path, rows=2, size=(7.5, 3.4 + 0.3 * len(names))) as axes:
+    with output.figure(path, rows=2, size=(9.0, 3.4 + 0.3 * len(names))) as axes:
         for name, found in report.results.items():
             values = np.sort(found.query.samples or [])
             share = np.arange(1, len(values) + 1) / len(values)
@@ -71,7 +71,7 @@ def plot(report: LatencyReport, path: Path) -> None:
         for level in (0.5, 0.9, 0.99):
             axes[0, 0].axhline(level, color="0.85", lw=0.8, zorder=0)
         axes[0, 0].set(xscale="log", xlabel="ms a query", ylabel="share answered", ylim=(0, 1.02))
-        axes[0, 0].legend(fontsize=8)
+        axes[0, 0].legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
         left = np.zeros(len(names))
         for stage in BARS:
             widths = [getattr(found.stages, stage).mean for found in report.results.values()]
@@ -80,7 +80,7 @@ def plot(report: LatencyReport, path: Path) -> None:
         axes[1, 0].set_yticks(range(len(names)), names)
         axes[1, 0].invert_yaxis()
         axes[1, 0].set_xlabel("mean ms a slice (its share of a batch)")
-        axes[1, 0].legend(ncols=len(BARS), fontsize=8)
+        axes[1, 0].legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
         axes[0, 0].set_title(
             f"{report.bundle.name}, {report.bundle.precision}, {report.device}; "
             f"{report.machine.cpu}, {report.machine.cores} cores",

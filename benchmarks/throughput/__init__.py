@@ -1,0 +1,1 @@
+"""How many slices a second, at which latency: `python -m benchmarks.throughput`."""
