@@ -45,7 +45,9 @@ _ERRORS_ONLY: Final = 3
 Feed = dict[str, NDArray[np.generic]]
 
 
-def to_int8(source: Source, folder: Path, slices: Sequence[NDArray[np.float32]]) -> str:
+def to_int8(
+    source: Source, folder: Path, slices: Sequence[NDArray[np.float32]]
+) -> tuple[str, list[str]]:
     """Quantize a folder's FP32 graphs in place.
 
     Args:
@@ -55,15 +57,19 @@ def to_int8(source: Source, folder: Path, slices: Sequence[NDArray[np.float32]])
         slices: (C, size, size) float32 each; at least one.
 
     Returns:
-        How it was done, for the manifest.
+        How it was done, and what stayed FP32, for the manifest.
     """
     ort.set_default_logger_severity(_ERRORS_ONLY)  # calibration copies caches, and says so
-    _quantize(folder / ENCODER, _Feeds({"pixels": pixels[None]} for pixels in slices), [])
-    _quantize(folder / DECODER, _Feeds(_decoder_feeds(source, slices)), [_head(folder / DECODER)])
-    return (
+    encoder, decoder = folder / ENCODER, folder / DECODER
+    kept = tuple(path for path, _ in source.facts.fp32)
+    sensitive = [name for name in _matmuls(encoder) if name.startswith(kept)]
+    _quantize(encoder, _Feeds({"pixels": pixels[None]} for pixels in slices), sensitive)
+    _quantize(decoder, _Feeds(_decoder_feeds(source, slices)), _matmuls(decoder)[-1:])
+    how = (
         "static: MatMul activations UINT8 per tensor, weights INT8 (7 bits) per channel, minimum "
         f"and maximum over {len(slices)} slices"
     )
+    return how, [*(f"{path}: {why}" for path, why in source.facts.fp32), *KEPT]
 
 
 class _Feeds(CalibrationDataReader):
@@ -116,7 +122,7 @@ def _quantize(path: Path, feeds: _Feeds, kept: list[str]) -> None:
     to_onnx.save(model, path)
 
 
-def _head(path: Path) -> str:
-    """Name of the MatMul that gives the logits: the last one before the log-soft-max."""
+def _matmuls(path: Path) -> list[str]:
+    """Names of the MatMuls of a graph, in order; the vocabulary's is the decoder's last."""
     graph = onnx.load(path, load_external_data=False).graph
-    return str([node.name for node in graph.node if node.op_type == "MatMul"][-1])
+    return [str(node.name) for node in graph.node if node.op_type == "MatMul"]

@@ -29,6 +29,7 @@ Runtime = Literal["tensorrt", "tensorrt-rtx"]
 Graph = Literal["encoder", "decoder"]
 
 BUILD_LOG: Final = "tensorrt-build.log"
+SOFTMAX: Final = "engines: softmax in the precision that TensorRT chooses; its parser takes no wish"
 _GRAPHS: Final[tuple[Graph, ...]] = ("encoder", "decoder")
 _MODULES: Final = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx_bindings"}
 _REMEDY: Final = {
@@ -239,7 +240,7 @@ def _shape(shape: tuple[int, ...], batch: int, length: int) -> tuple[int, ...]:
 
 
 def _without_softmax_precision(path: Path, plain: Path) -> None:
-    """The parser refuses the attribute; how precisely softmax sums is then TensorRT's choice."""
+    """The parser refuses this attribute."""
     model = onnx.load(path)
     for node in model.graph.node:
         kept = [a for a in node.attribute if a.name != "softmax_precision"]

@@ -150,6 +150,7 @@ class _Work:
             parity.check(figures, self.precision)
         decoder = self.source.facts.decoder
         engines = [] if self.build is None else to_tensorrt.build(folder, decoder, self.build)
+        kept += [to_tensorrt.SOFTMAX] if engines else []
         manifest = self._manifest(folder, quantization, kept, engines, figures)
         (folder / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
         return manifest
@@ -160,7 +161,7 @@ class _Work:
         to_onnx.export_encoder(self.source, encoder)
         to_onnx.export_decoder(self.source, decoder)
         if self.precision == "int8":
-            return int8.to_int8(self.source, folder, self.for_scales), list(int8.KEPT)
+            return int8.to_int8(self.source, folder, self.for_scales)
         if self.precision == "fp16":
             kept = self.source.facts.fp32
             return "", [

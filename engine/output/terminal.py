@@ -18,6 +18,17 @@ from .rows import Row
 
 _COLOURS = ("red", "dark_orange", "yellow", "green", "bold green")
 
+_BUNDLE_KEYS = (
+    "family",
+    "precision",
+    "quantization",
+    "target",
+    "opset",
+    "licence",
+    "data",
+    "score_origin",
+)
+
 
 class Terminal:
     """A line per slice, printed at the end; failures with their cause below."""
@@ -93,12 +104,26 @@ def _cell(value: float) -> str:
 
 
 def bundle_table(manifest: Mapping[str, Any]) -> Table:
-    """A bundle's manifest, short."""
+    """A bundle's manifest, short; what is empty is left out."""
     table = Table("bundle", f"{manifest['name']} {manifest['version']}")
-    for key in ("family", "precision", "opset", "licence", "data", "score_origin"):
-        table.add_row(key.replace("_", " "), escape(str(manifest[key])))
+    for key in _BUNDLE_KEYS:
+        if manifest[key]:
+            table.add_row(key.replace("_", " "), escape(str(manifest[key])))
+    for line in manifest["kept_fp32"]:
+        table.add_row("kept in FP32", escape(line))
+    for engine in manifest["engines"]:
+        made_for = f"{engine['runtime']} {engine['runtime_version']}"
+        table.add_row(
+            f"engine: {engine['graph']}",
+            f"{made_for}, compute capability {engine['compute_capability']}",
+        )
     for name, facts in manifest["files"].items():
         table.add_row(name, f"{facts['bytes'] / 1e6:.1f} MB, SHA-256 {facts['sha256'][:16]}…")
+    table.add_row(
+        "all files", f"{sum(f['bytes'] for f in manifest['files'].values()) / 1e6:.1f} MB"
+    )
+    for package, version in manifest["provenance"].items():
+        table.add_row(f"made with {package}", escape(version))
     for group in ("parity", "metrics"):
         for name, value in manifest[group].items():
             table.add_row(f"{group}: {name.replace('_', ' ')}", f"{value:.4g}")

@@ -93,7 +93,7 @@ class Facts:
         decoder: shapes.
         tokens: prompt, end and level words.
         weights: the files that hold the weights; their hash goes into the manifest.
-        fp32: module paths below `vision` that FP16 graphs keep in FP32, with the reason.
+        fp32: module paths (`vision.…`) that FP16 and INT8 graphs keep in FP32, with the reason.
     """
 
     family: str

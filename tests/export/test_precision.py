@@ -63,8 +63,9 @@ def test_int8_is_small_and_depends_on_neither_batch_nor_draft(
     source: Source, folder: Path, pixels: Pixels
 ) -> None:
     before = (folder / ENCODER).stat().st_size
-    how = int8.to_int8(source, folder, pixels[:2])
+    how, kept = int8.to_int8(source, folder, pixels[:2])
     assert "2 slices" in how
+    assert any("vocabulary" in line for line in kept)
     assert (folder / ENCODER).stat().st_size < 0.6 * before
     for name in (ENCODER, DECODER):
         to_onnx.check(folder / name)  # standard operators only
