@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--iterations", type=int, nargs="+", default=[10], help="least rounds, one or by batch (10)"
     )
-    parser.add_argument("--seconds", type=float, default=10.0, help="least time a batch size (10)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="least time a contestant (5)")
     parser.add_argument("--warmup", type=int, default=1, help="rounds not counted (1)")
     parser.add_argument("--threads", type=int, help="of every contestant (default: all cores)")
     parser.add_argument("--json", type=Path, help="write the result here, too")

@@ -7,12 +7,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..harness.stats import summarise
+from ..harness.stats import percentiles, ratio
 from .contestants import REFERENCE
 from .measure import Outcome
 from .process import Answer
 
-_RESAMPLES: Final = 2000
 STAGES: Final[dict[str, Callable[[Answer], float]]] = {
     "encode": lambda a: a.encode,
     "decode": lambda a: a.decode,
@@ -25,40 +24,34 @@ def figures(outcomes: Sequence[Outcome], batch: int) -> dict[str, Any]:
     """One batch size: each contestant's times and mismatches, and its speed-ups.
 
     Returns:
-        name -> {"encode", "decode", "total": summaries; "peak_rss_mb"; "captions" compared with
-        the reference's and "mismatched" among them (None where the reference is missing);
-        "speedup": engine variant -> stage -> {"value", "low", "high"}: this contestant's time
-        divided by the variant's}.
+        name -> {"encode", "decode", "total": {"median", "stdev", "percentiles" with intervals},
+        seconds; "n" rounds; "passes" a caption (of those that draft); "peak_rss_mb"; "captions" compared with the reference's and
+        "mismatched" among them (None where the reference is missing); "speedup": engine variant ->
+        stage -> {"value", "low", "high"}: this contestant's time divided by the variant's, with
+        the 95 % bootstrap interval over rounds}.
     """
-    ran = {o.contestant.name: o for o in outcomes if o.answers.get(batch) and not o.failed}
-    reference = ran.get(REFERENCE)
-    ours = [name for name, o in ran.items() if o.contestant.ours]
-    found: dict[str, Any] = {}
-    for name, outcome in ran.items():
-        answers = outcome.answers[batch]
-        found[name] = {
-            **{stage: summarise([pick(a) for a in answers]) for stage, pick in STAGES.items()},
-            "median_s": {s: float(np.median([f(a) for a in answers])) for s, f in STAGES.items()},
+    ran = {o.contestant.name: o.answers[batch] for o in outcomes if batch in o.answers}
+    ours = [o.contestant.name for o in outcomes if o.contestant.ours and batch in o.answers]
+    return {
+        name: {
+            "n": len(answers),
+            **{stage: _summary([pick(a) for a in answers]) for stage, pick in STAGES.items()},
+            "passes": answers[-1].passes,
             "peak_rss_mb": max(a.peak_rss_mb for a in answers),
             "captions": batch * len(answers),
-            "mismatched": _mismatched(answers, reference and reference.answers[batch]),
-            "speedup": {
-                mine: _speedups(answers, ran[mine].answers[batch]) for mine in ours if mine != name
-            },
+            "mismatched": _mismatched(answers, ran.get(REFERENCE)),
+            "speedup": {mine: _speedups(answers, ran[mine]) for mine in ours if mine != name},
         }
-    return found
+        for name, answers in ran.items()
+    }
 
 
-def ratio(above: Sequence[float], below: Sequence[float], seed: int = 1) -> dict[str, float]:
-    """Ratio of medians and its 95 % bootstrap interval; rounds are resampled as pairs.
-
-    Both sequences hold one value a round, in the same order.
-    """
-    a, b = np.asarray(above, float), np.asarray(below, float)
-    picks = np.random.default_rng(seed).integers(len(a), size=(_RESAMPLES, len(a)))
-    ratios = np.median(a[picks], 1) / np.median(b[picks], 1)
-    low, high = np.percentile(ratios, [2.5, 97.5])
-    return {"value": float(np.median(a) / np.median(b)), "low": float(low), "high": float(high)}
+def _summary(seconds: Sequence[float]) -> dict[str, Any]:
+    return {
+        "median": float(np.median(seconds)),
+        "stdev": float(np.std(seconds, ddof=1)) if len(seconds) > 1 else 0.0,
+        "percentiles": percentiles(seconds),
+    }
 
 
 def targets(by_batch: dict[int, dict[str, Any]], flags: Sequence[str]) -> list[dict[str, Any]]:
@@ -86,7 +79,7 @@ def targets(by_batch: dict[int, dict[str, Any]], flags: Sequence[str]) -> list[d
 
 
 def _against_fastest(what: str, batch: int, rows: dict[str, Any], mine: str) -> dict[str, Any]:
-    peers = {n: row["median_s"]["total"] for n, row in rows.items() if not n.startswith("ours")}
+    peers = {n: row["total"]["median"] for n, row in rows.items() if not n.startswith("ours")}
     fastest = min(peers, key=lambda name: peers[name], default=REFERENCE)
     return _target(f"{what}, {fastest}", batch, 1.5, rows, mine, "total", fastest)
 
@@ -116,11 +109,12 @@ def _target(
 
 
 def _speedups(answers: Sequence[Answer], ours: Sequence[Answer]) -> dict[str, dict[str, float]]:
-    pairs = list(zip(answers, ours, strict=False))
-    return {
-        stage: ratio([pick(a) for a, _ in pairs], [pick(b) for _, b in pairs])
+    """Rounds are paired: both captioned the same slices, one after the other."""
+    found = {
+        stage: ratio([pick(a) for a in answers], [pick(b) for b in ours], paired=True)
         for stage, pick in STAGES.items()
     }
+    return {s: dict(zip(("value", "low", "high"), line, strict=True)) for s, line in found.items()}
 
 
 def _mismatched(answers: Sequence[Answer], reference: Sequence[Answer] | None) -> int | None:
@@ -129,6 +123,6 @@ def _mismatched(answers: Sequence[Answer], reference: Sequence[Answer] | None) -
         return None
     return sum(
         mine != right
-        for a, b in zip(answers, reference, strict=False)
+        for a, b in zip(answers, reference, strict=True)
         for mine, right in zip(a.tokens, b.tokens, strict=True)
     )

@@ -26,8 +26,8 @@ class Eager:
         disable_progress_bar()
         self.encode = Stopwatch()
         self.setup = setup
-        self.source: Any = open_source(Path(setup.checkpoint))
-        self.model: Any = self.source.model
+        source: Any = open_source(Path(setup.checkpoint))
+        self.source, self.model = source, source.model
         self.prepare()
         owner, name = self.encoder()
         setattr(owner, name, self.encode.wrap(getattr(owner, name)))

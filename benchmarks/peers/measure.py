@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.progress import Progress
 
 from engine.bundle.manifest import Manifest
 
+from ..harness.timing import StopRule, alternate
 from .contestants import Contestant
 from .process import Answer, PeerError, Worker
 from .workplace import Unavailable, Workplace, WorkplaceError
@@ -41,27 +41,21 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How long to measure.
+    """What is measured, and how long.
 
     Attributes:
-        batches: batch sizes.
-        iterations: least rounds of each batch size, in the same order.
-        seconds: least seconds of each batch size.
-        warmup: rounds before, not counted.
+        rules: batch size -> when its measurement is long enough.
         threads: of every contestant.
         slices: how many there are; batches take them in turn.
     """
 
-    batches: tuple[int, ...]
-    iterations: tuple[int, ...]
-    seconds: float
-    warmup: int
+    rules: dict[int, StopRule]
     threads: int
     slices: int
 
-    def rows(self, batch: int, turn: int) -> list[int]:
+    def rows(self, batch: int, number: int) -> list[int]:
         """The slices of one round, the same for every contestant."""
-        return [(turn * batch + i) % self.slices for i in range(batch)]
+        return [(number * batch + i) % self.slices for i in range(batch)]
 
 
 def measure(
@@ -71,7 +65,7 @@ def measure(
     pixels: Path,
     plan: Plan,
 ) -> list[Outcome]:
-    """Run all contestants in turns; one that fails is left out of what follows."""
+    """Run all contestants in turns; one that fails is left out."""
     outcomes = [Outcome(contestant) for contestant in contestants]
     with ExitStack() as stack, _progress() as bar:
         workers: dict[str, Worker] = {}
@@ -81,12 +75,49 @@ def measure(
             if worker := _load(outcome, place, manifest, pixels, plan):
                 workers[outcome.contestant.name] = stack.enter_context(worker)
             bar.advance(task)
-        for batch, rounds in zip(plan.batches, plan.iterations, strict=True):
-            task = bar.add_task(f"batch {batch}", total=plan.warmup + rounds)
-            for turn in _turns(plan, rounds):
-                _round(outcomes, workers, plan, batch, turn)
-                bar.advance(task)
+        for batch, rule in plan.rules.items():
+            task = bar.add_task(f"batch {batch}", total=rule.iterations)
+            _batch(
+                outcomes, workers, plan, batch, lambda n, task=task: bar.update(task, completed=n)
+            )
     return outcomes
+
+
+def _batch(
+    outcomes: Sequence[Outcome],
+    workers: dict[str, Worker],
+    plan: Plan,
+    batch: int,
+    finished: Callable[[int], object],
+) -> None:
+    """One batch size; a contestant's failure ends its part, not the others'."""
+    runs = {
+        outcome.contestant.name: _runner(outcome, workers[outcome.contestant.name], plan, batch)
+        for outcome in outcomes
+        if outcome.contestant.name in workers and not outcome.failed
+    }
+    timed = alternate(runs, plan.rules[batch], finished=finished) if runs else {}
+    for outcome in outcomes:
+        if outcome.contestant.name in timed and not outcome.failed:
+            answers = timed[outcome.contestant.name].results
+            outcome.answers[batch] = [answer for answer in answers if answer is not None]
+
+
+def _runner(
+    outcome: Outcome, worker: Worker, plan: Plan, batch: int
+) -> Callable[[int], Answer | None]:
+    """The worker's run of a round; None once it has failed."""
+
+    def run(number: int) -> Answer | None:
+        if outcome.failed:
+            return None
+        try:
+            return worker.run(plan.rows(batch, number))
+        except PeerError as error:
+            outcome.failed = str(error)
+            return None
+
+    return run
 
 
 def _load(
@@ -94,7 +125,7 @@ def _load(
 ) -> Worker | None:
     contestant = outcome.contestant
     try:
-        setup = place.setup(contestant, manifest, pixels, plan.threads, max(plan.batches))
+        setup = place.setup(contestant, manifest, pixels, plan.threads, max(plan.rules))
         python = place.interpreter(contestant.environment)
         worker = Worker(contestant.kind, setup, python=python, log=place.log(contestant))
     except Unavailable as error:
@@ -105,34 +136,6 @@ def _load(
         return None
     outcome.versions, outcome.load_seconds = worker.versions, worker.load_seconds
     return worker
-
-
-def _turns(plan: Plan, rounds: int) -> Iterator[int]:
-    """Round numbers; negative ones are warm-up. At least `rounds` and `seconds` are counted."""
-    yield from range(-plan.warmup, 0)
-    begin, turn = time.perf_counter(), 0
-    while turn < rounds or time.perf_counter() - begin < plan.seconds:
-        yield turn
-        turn += 1
-
-
-def _round(
-    outcomes: Sequence[Outcome], workers: dict[str, Worker], plan: Plan, batch: int, turn: int
-) -> None:
-    """Every contestant captions the same slices once; who begins changes from round to round."""
-    first = turn % len(outcomes)
-    for outcome in (*outcomes[first:], *outcomes[:first]):
-        worker = workers.get(outcome.contestant.name)
-        if worker is None:
-            continue
-        try:
-            answer = worker.run(plan.rows(batch, turn))
-        except PeerError as error:
-            outcome.failed = str(error)
-            del workers[outcome.contestant.name]
-            continue
-        if turn >= 0:
-            outcome.answers.setdefault(batch, []).append(answer)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino as ov
+import openvino as ov  # type: ignore[import-not-found]  # lives in its own environment
 
 from .protocol import Pixels, Setup, Stopwatch, cross_names, cut
 

@@ -6,7 +6,9 @@ from importlib.metadata import version
 
 import onnxruntime as ort
 import torch
-from optimum.onnxruntime import ORTModelForVision2Seq
+from optimum.onnxruntime import (  # type: ignore[import-not-found]  # own environment
+    ORTModelForVision2Seq,
+)
 
 from .protocol import Pixels, Setup, Stopwatch, cut
 

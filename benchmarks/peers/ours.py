@@ -20,6 +20,7 @@ class Ours:
     def __init__(self, setup: Setup) -> None:
         bundle = open_bundle(setup.bundle)
         self.encode = Stopwatch()
+        self.passes = 0.0
         self._device = setup.options.get("device", "cpu")
         self._rules = caption_rules(bundle.manifest)
         self._graphs = open_graphs(
@@ -44,6 +45,8 @@ class Ours:
         """See `protocol.Peer.run`."""
         decoder = self._encode(pixels)
         try:
-            return [list(row.tokens) for row in drafted(decoder, self._drafter, self._rules)]
+            rows = drafted(decoder, self._drafter, self._rules)
         finally:
             decoder.release()
+        self.passes = sum(row.passes for row in rows) / len(rows)
+        return [list(row.tokens) for row in rows]

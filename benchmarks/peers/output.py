@@ -27,20 +27,29 @@ def print_tables(report: dict[str, Any]) -> None:
 def _times(part: dict[str, Any]) -> Table:
     rows = part["contestants"]
     ours = [name for name in rows if name.startswith("ours")]
-    n = min((row["total"]["n"] for row in rows.values()), default=0)
+    n = min((row["n"] for row in rows.values()), default=0)
     table = Table(title=f"batch {part['batch']}: median ms a run, {n} rounds in turns")
-    for column in ("", "encode", "decode", "total", "sd", "slices/s", "captions that differ"):
+    for column in (
+        "",
+        "encode",
+        "decode",
+        "total",
+        "sd",
+        "slices/s",
+        "passes",
+        "captions that differ",
+    ):
         table.add_column(column, justify="left" if not column else "right")
     for name in ours:
         table.add_column(f"{name} is faster", justify="right")
-    for name, row in sorted(rows.items(), key=lambda item: item[1]["median_s"]["total"]):
-        median = row["median_s"]
+    for name, row in sorted(rows.items(), key=lambda item: item[1]["total"]["median"]):
         differ = "-" if row["mismatched"] is None else f"{row['mismatched']} of {row['captions']}"
         table.add_row(
             name,
-            *(f"{1000 * median[stage]:.1f}" for stage in ("encode", "decode", "total")),
-            f"{row['total']['stdev_ms']:.1f}",
-            f"{part['batch'] / median['total']:.2f}",
+            *(f"{1000 * row[stage]['median']:.1f}" for stage in ("encode", "decode", "total")),
+            f"{1000 * row['total']['stdev']:.1f}",
+            f"{part['batch'] / row['total']['median']:.2f}",
+            "" if row["passes"] is None else f"{row['passes']:.2f}",
             differ,
             *(_ratio(row["speedup"].get(mine)) for mine in ours),
         )
@@ -82,11 +91,11 @@ def plot(report: dict[str, Any], path: Path) -> None:
     )
     for axis, part in zip(axes[0], parts, strict=True):
         rows = sorted(
-            part["contestants"].items(), key=lambda item: -float(item[1]["median_s"]["total"])
+            part["contestants"].items(), key=lambda item: -float(item[1]["total"]["median"])
         )
         left = [0.0] * len(rows)
         for stage in ("encode", "decode"):
-            widths = [1000 * row["median_s"][stage] / part["batch"] for _, row in rows]
+            widths = [1000 * row[stage]["median"] / part["batch"] for _, row in rows]
             axis.barh(range(len(rows)), widths, left=left, label=stage)
             left = [a + b for a, b in zip(left, widths, strict=True)]
         axis.set_yticks(range(len(rows)), [name for name, _ in rows])

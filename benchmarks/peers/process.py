@@ -26,13 +26,15 @@ class PeerError(IqaError):
 class Answer:
     """One batch: captions as token ids, and seconds.
 
-    `encode` is the picture's share of `total`; `peak_rss_mb` is the process's, so far.
+    `encode` is the picture's share of `total`; `peak_rss_mb` is the process's, so far; `passes` is
+    decoder runs a caption, where the contestant counts them.
     """
 
     tokens: list[list[int]]
     encode: float
     total: float
     peak_rss_mb: float
+    passes: float | None
 
     @property
     def decode(self) -> float:

@@ -76,7 +76,10 @@ class Stopwatch:
 
 
 class Peer(Protocol):
-    """One contestant, loaded. Its constructor takes a `Setup`."""
+    """One contestant, loaded. Its constructor takes a `Setup`.
+
+    A contestant that drafts may have `passes`, the last run's decoder runs a caption.
+    """
 
     encode: Stopwatch
     """Runs while the picture is encoded; what is left of a run is decoding."""

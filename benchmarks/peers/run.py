@@ -15,6 +15,7 @@ from engine.bundle.store import open_bundle
 from engine.whole_file import written_whole
 
 from ..harness.machine import describe
+from ..harness.timing import StopRule
 from . import compare, output
 from .contestants import chosen
 from .measure import Outcome, Plan, measure
@@ -22,9 +23,10 @@ from .workplace import Workplace
 
 SCHEMA: Final = "iqagpt-peers-1"
 _RANDOM: Final = (
-    "weights are random but for the output head, which is fitted (ridge regression on the "
-    "template's captions) so that captions follow the template and drafts are accepted as a "
-    "fine-tuned model's would be; what the captions say is chance"
+    "weights are random but for the output head, which is fitted (ridge regression on captions of "
+    "the template) so that captions follow the template and level words depend on the slices, not "
+    "on the words before: drafts are accepted as a fine-tuned model's would be. The captions are "
+    "the same for all slices and mean nothing"
 )
 
 
@@ -36,16 +38,16 @@ def run(args: argparse.Namespace) -> int:
     pixels = place.pixels(manifest)
     repeats = args.iterations * len(args.batch) if len(args.iterations) == 1 else args.iterations
     plan = Plan(
-        batches=tuple(args.batch),
-        iterations=tuple(repeats),
-        seconds=args.seconds,
-        warmup=args.warmup,
+        rules={
+            batch: StopRule(warmup=args.warmup, iterations=count, seconds=args.seconds)
+            for batch, count in zip(args.batch, repeats, strict=True)
+        },
         threads=args.threads or os.cpu_count() or 1,
         slices=len(np.load(pixels, mmap_mode="r")),
     )
     outcomes = measure(contestants, place, manifest, pixels, plan)
     machine = describe()
-    by_batch = {batch: compare.figures(outcomes, batch) for batch in plan.batches}
+    by_batch = {batch: compare.figures(outcomes, batch) for batch in plan.rules}
     promised = args.model == "blip-base"
     report: dict[str, Any] = {
         "schema": SCHEMA,
@@ -55,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         "weights": f"{manifest.name}, SHA-256 {manifest.source_sha256}"
         + (f"; {_RANDOM}" if manifest.score_origin == "random weights" else ""),
         "threads": plan.threads,
-        "warmup": plan.warmup,
+        "warmup": args.warmup,
         "slices": plan.slices,
         "contestants": {o.contestant.name: _about(o) for o in outcomes},
         "results": [{"batch": b, "contestants": rows} for b, rows in by_batch.items()],

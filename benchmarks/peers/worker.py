@@ -1,7 +1,8 @@
 """`python -m benchmarks.peers.worker MODULE:CLASS`: one contestant in a process of its own.
 
 JSON lines: the first line in is a `Setup`, answered by {"versions", "load_seconds"}; every further
-line is a list of row numbers, answered by {"tokens", "encode", "total", "peak_rss_mb"} (seconds).
+line is a list of row numbers, answered by {"tokens", "encode", "total", "peak_rss_mb",
+"passes"} (seconds).
 A line {"error"} says why there is no answer. The end of the input ends the process. Whatever
 libraries print goes to stderr: stdout carries answers alone.
 """
@@ -53,7 +54,13 @@ def _run(peer: Peer, pixels: Pixels) -> dict[str, Any]:
     tokens = peer.run(pixels)
     total = time.perf_counter() - begin
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0
-    return {"tokens": tokens, "encode": peer.encode.seconds, "total": total, "peak_rss_mb": peak}
+    return {
+        "tokens": tokens,
+        "encode": peer.encode.seconds,
+        "total": total,
+        "peak_rss_mb": peak,
+        "passes": getattr(peer, "passes", None),
+    }
 
 
 def _say(stream: TextIO, answer: dict[str, Any]) -> None:

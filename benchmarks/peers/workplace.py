@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine.bundle.manifest import Manifest
 from engine.bundle.store import open_bundle
-from engine.dicom.series import SliceSource
-from engine.errors import ImageFileError, IqaError
+from engine.errors import IqaError
 from engine.prepare import prepare
 
 from .contestants import Contestant, Precision
 from .protocol import Setup
+from .slices import example_slices
 
 _ROOT: Final = Path(__file__).parents[2]
 _REQUIREMENTS: Final = Path(__file__).parent / "requirements"
@@ -48,9 +47,10 @@ class Workplace:
         self.checkpoint = checkpoint and checkpoint.resolve()
         if checkpoint is None and model != "default":
             self.checkpoint = self._folder / "checkpoint"
-            if not (self.checkpoint / "training.json").is_file():
-                command = ["export.random_checkpoint", model, str(self.checkpoint)]
-                _make(f"{model}: checkpoint of random weights", sys.executable, "-m", *command)
+            if not (self.checkpoint / "template.json").is_file():
+                made, python = str(self.checkpoint), [sys.executable, "-m"]
+                _make(f"{model}: random weights", *python, "export.random_checkpoint", model, made)
+                _make("its head", *python, "benchmarks.peers.template_head", made)
 
     def bundle(self, precision: Precision) -> Path | None:
         """The bundle of the checkpoint; None: the embedded one.
@@ -146,19 +146,6 @@ class Workplace:
             return True
         weights = max(f.stat().st_mtime for f in self.checkpoint.glob("*.safetensors"))
         return target.stat().st_mtime < weights
-
-
-def example_slices() -> list[NDArray[np.float32]]:
-    """The example slices of a checkout, in HU.
-
-    Raises:
-        WorkplaceError: there are none.
-    """
-    items = list(SliceSource([_ROOT / "examples"]))
-    found = [item.hu for item in items if not isinstance(item, ImageFileError)]
-    if not found:
-        raise WorkplaceError(f"no slices in {_ROOT / 'examples'}; run from a checkout")
-    return found
 
 
 def gpu_present() -> bool:

@@ -11,6 +11,7 @@ from engine.bundle.store import open_bundle
 from engine.whole_file import written_whole
 
 from ..harness.machine import describe
+from ..harness.timing import StopRule
 from . import ceilings, model, output, stages
 
 SCHEMA: Final = "iqagpt-roofline-1"
@@ -30,8 +31,7 @@ def run(args: argparse.Namespace) -> int:
             bundle,
             batch,
             threads=args.threads,
-            iterations=args.iterations,
-            seconds=args.seconds,
+            rule=StopRule(warmup=3, iterations=args.iterations, seconds=args.seconds),
         )
     ]
     named = model.gpus(manifest.precision)

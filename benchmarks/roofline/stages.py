@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -17,6 +17,7 @@ from engine.decoding.draft import TemplateDrafter
 from engine.loading import caption_rules, graph_shapes
 from engine.template import ATTRIBUTES
 
+from ..harness import timing as harness
 from .costs import Cost, cost
 
 
@@ -41,7 +42,7 @@ class Stage:
 
 
 def measure(
-    bundle: Bundle, batch: int, *, threads: int | None, iterations: int, seconds: float
+    bundle: Bundle, batch: int, *, threads: int | None, rule: harness.StopRule
 ) -> Iterator[Stage]:
     """Time the three stages of a bundle at one batch size.
 
@@ -49,8 +50,7 @@ def measure(
         bundle: from `open_bundle`.
         batch: rows.
         threads: threads per graph run.
-        iterations: least runs of each stage.
-        seconds: least time of each stage.
+        rule: when a stage has run long enough.
 
     Raises:
         BackendError: a graph cannot be opened or run.
@@ -67,7 +67,7 @@ def measure(
     start = np.zeros(batch, np.int64)
 
     def stage(name: str, file: Path, length: int, work: Callable[[], object]) -> Stage:
-        times = _times(work, iterations, seconds)
+        times = harness.measure(lambda _: work(), rule).seconds
         return Stage(
             name=name,
             batch=batch,
@@ -82,19 +82,7 @@ def measure(
         rows = graphs.encode(pixels)
         for name, tokens in (("verify", draft), ("step", draft[:1])):
             line = np.tile(np.array(tokens, np.int64), (batch, 1))
-            yield stage(name, decoder, len(tokens), lambda line=line: rows.step(line, start))
+            yield stage(name, decoder, len(tokens), partial(rows.step, line, start))
         rows.release()
     finally:
         graphs.close()
-
-
-def _times(work: Callable[[], object], iterations: int, seconds: float) -> list[float]:
-    """Seconds of each run after three that are not counted."""
-    for _ in range(3):
-        work()
-    times: list[float] = []
-    while len(times) < iterations or sum(times) < seconds:
-        begin = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - begin)
-    return times
