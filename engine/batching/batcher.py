@@ -246,7 +246,8 @@ class Batcher(Generic[Item, Encoded, Made]):
         with self._changed:
             waited = self._waiting.pop(request.future, None)
         self._meter.count(request.outcome())
-        if waited is not None:
+        if waited is not None:  # only its caller's cancellation ends a request that still waits
+            request.future.set_running_or_notify_cancel()
             self._free_room()
 
     def _free_room(self) -> None:
@@ -300,6 +301,7 @@ class Batcher(Generic[Item, Encoded, Made]):
 
     def _prepare(self, batch: _Batch[Item], request: Request[Item]) -> None:
         if request.future.cancelled():
+            request.future.set_running_or_notify_cancel()
             return
         begin = time.monotonic()
         try:

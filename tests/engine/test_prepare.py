@@ -13,7 +13,18 @@ from engine.errors import (
     NotHounsfieldError,
     ShapeError,
 )
-from engine.prepare import ImageSpec, Window, check_slice, prepare, resample, to_window
+from engine.prepare import (
+    AIR_HU,
+    MAX_SIDE,
+    ImageSpec,
+    Window,
+    check_slice,
+    prepare,
+    resample,
+    square_pixels,
+    to_pixels,
+    to_window,
+)
 
 SPEC = ImageSpec(size=128, windows=(Window(low=-160, high=240), Window(low=-1000, high=2000)))
 
@@ -88,3 +99,103 @@ def test_a_window_is_normalised_as_the_bundle_says() -> None:
     window = Window(low=-100, high=100, mean=0.4, std=0.2)
     expected = (np.array([[0.0, 0.0, 0.5, 1.0, 1.0]]) - 0.4) / 0.2
     assert to_window(hu, window) == pytest.approx(expected, abs=1e-5)
+
+
+sides = st.integers(64, 200)
+
+
+@settings(max_examples=40, deadline=None)
+@given(sides, sides, st.sampled_from(["nearest", "bilinear", "bicubic", "lanczos"]))
+def test_the_runtime_sees_the_pixels_that_training_sees(
+    height: int, width: int, resampling: str
+) -> None:
+    """Training prepares by `resample` and `to_pixels`, the engine by `prepare` into a buffer."""
+    spec = ImageSpec(size=128, windows=SPEC.windows, resampling=resampling)  # type: ignore[arg-type]
+    hu = body(height, width) + np.random.default_rng(height).normal(0, 20, (height, width))
+    trained = to_pixels(resample(hu.astype(np.float32), spec.size, spec.resampling), spec)
+    row = np.full((3, *trained.shape), np.nan, np.float32)[1]
+    assert prepare(hu, spec, row) is row
+    np.testing.assert_array_equal(row, trained)
+    np.testing.assert_array_equal(prepare(hu.astype(np.float32), spec), trained)
+
+
+@settings(max_examples=40, deadline=None)
+@given(sides, sides)
+def test_padding_only_adds_air_around_every_pixel(height: int, width: int) -> None:
+    side = max(height, width)
+    hu = np.random.default_rng(width).uniform(-500, 500, (height, width)).astype(np.float32)
+    padded = resample(hu, side)
+    top, left = (side - height) // 2, (side - width) // 2
+    np.testing.assert_array_equal(padded[top : top + height, left : left + width], hu)
+    assert np.count_nonzero(padded != AIR_HU) == hu.size
+    assert abs(top - (side - height - top)) <= 1, "as much air on either side, up to one pixel"
+    assert abs(left - (side - width - left)) <= 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(sides, sides, st.booleans())
+def test_turning_a_slice_turns_its_pixels(height: int, width: int, odd: bool) -> None:
+    hu = body(height | odd, width | odd)
+    np.testing.assert_allclose(
+        prepare(np.ascontiguousarray(hu.T), SPEC), prepare(hu, SPEC).transpose(0, 2, 1), atol=1e-4
+    )
+
+
+def test_views_and_byte_orders_give_the_same_pixels() -> None:
+    hu = body(150, 130)
+    expected = prepare(hu, SPEC)
+    twice = np.repeat(np.repeat(hu, 2, 0), 2, 1)[::2, ::2]
+    for same in (np.asfortranarray(hu), twice, hu.astype(">i2"), hu[::-1][::-1]):
+        np.testing.assert_array_equal(prepare(same, SPEC), expected)
+
+
+def test_a_refused_slice_leaves_the_buffer_as_it_was() -> None:
+    row = np.full((2, 128, 128), 5.0, np.float32)
+    with pytest.raises(NonFiniteError):
+        prepare(np.full((128, 128), np.inf), SPEC, row)
+    assert (row == 5.0).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+def test_one_pixel_that_is_no_number_is_found_and_counted(value: float) -> None:
+    hu = body().astype(np.float64)
+    hu[3, 4] = value
+    with pytest.raises(NonFiniteError, match="^1 pixels"):
+        check_slice(hu)
+
+
+@settings(max_examples=30, deadline=None)
+@given(sides, sides, st.floats(0.3, 2.0), st.floats(0.3, 2.0))
+def test_pixels_become_as_wide_as_high(
+    height: int, width: int, row_mm: float, column_mm: float
+) -> None:
+    hu = body(height, width)
+    square = square_pixels(hu, (row_mm, column_mm))
+    if square is hu:
+        assert row_mm == pytest.approx(column_mm, rel=0.0101)
+        return
+    tall, wide = height * row_mm, width * column_mm
+    fine = min(row_mm, column_mm)
+    assert square.shape == (round(tall / fine), round(wide / fine))
+    assert square.shape[0] / square.shape[1] == pytest.approx(tall / wide, rel=0.02)
+    np.testing.assert_allclose(square_pixels(hu.T, (column_mm, row_mm)), square.T, atol=1e-3)
+
+
+def test_a_disc_stretched_by_its_spacing_is_round_again() -> None:
+    y, x = np.mgrid[:100, :200]
+    stretched = np.where((2 * (y - 49.5)) ** 2 + (x - 99.5) ** 2 < 60**2, 40.0, -1000.0)
+    round_again = square_pixels(stretched, (1.0, 0.5)) > -480
+    assert round_again.shape == (200, 200)
+    assert np.ptp(np.flatnonzero(round_again.any(0))) == pytest.approx(
+        np.ptp(np.flatnonzero(round_again.any(1))), abs=2
+    )
+
+
+@pytest.mark.parametrize("spacing", [None, (0.0, 1.0), (1.0, -1.0), (np.nan, 1.0), (0.7, 0.7)])
+def test_unknown_or_square_spacing_changes_nothing(spacing: tuple[float, float] | None) -> None:
+    hu = body()
+    assert square_pixels(hu, spacing) is hu
+
+
+def test_absurd_spacing_makes_no_absurd_slice() -> None:
+    assert max(square_pixels(body(64, 4096), (1000.0, 0.001)).shape) <= MAX_SIDE
