@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["export"]
+__all__ = ["Options", "export"]
 
 
 def __getattr__(name: str) -> Any:
     """Load torch only when it is used: `python -m export --help` should answer at once."""
-    if name == "export":
-        from .write_bundle import export
+    if name in __all__:
+        from . import write_bundle
 
-        return export
+        return getattr(write_bundle, name)
     raise AttributeError(f"module 'export' has no attribute {name!r}")

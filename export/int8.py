@@ -27,6 +27,7 @@ from onnxruntime.quantization import (
     QuantType,
     quantize_static,
 )
+from tqdm import tqdm
 
 from engine.bundle.manifest import DECODER, ENCODER
 
@@ -63,8 +64,10 @@ def to_int8(
     encoder, decoder = folder / ENCODER, folder / DECODER
     kept = tuple(path for path, _ in source.facts.fp32)
     sensitive = [name for name in _matmuls(encoder) if name.startswith(kept)]
-    _quantize(encoder, _Feeds({"pixels": pixels[None]} for pixels in slices), sensitive)
-    _quantize(decoder, _Feeds(_decoder_feeds(source, slices)), _matmuls(decoder)[-1:])
+    with tqdm(total=2 * len(slices), desc="calibrate", unit="slice") as bar:
+        pixels: Iterator[Feed] = ({"pixels": array[None]} for array in slices)
+        _quantize(encoder, _Feeds(pixels, bar), sensitive)
+        _quantize(decoder, _Feeds(_decoder_feeds(source, slices), bar), _matmuls(decoder)[-1:])
     how = (
         "static: MatMul activations UINT8 per tensor, weights INT8 (7 bits) per channel, minimum "
         f"and maximum over {len(slices)} slices"
@@ -75,11 +78,13 @@ def to_int8(
 class _Feeds(CalibrationDataReader):
     """Hands the quantizer one feed after the other."""
 
-    def __init__(self, feeds: Iterator[Feed]) -> None:
-        self.feeds = feeds
+    def __init__(self, feeds: Iterator[Feed], bar: tqdm) -> None:
+        self.feeds, self.bar = feeds, bar
 
     def get_next(self) -> Feed | None:
-        return next(self.feeds, None)
+        feed = next(self.feeds, None)
+        self.bar.update(feed is not None)
+        return feed
 
 
 @torch.no_grad()

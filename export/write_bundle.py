@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from engine.backends.base import CacheType
 from engine.bundle.manifest import (
@@ -158,8 +159,9 @@ class _Work:
     def _graphs(self, folder: Path) -> tuple[str, list[str]]:
         """Write both graphs; returns how they were quantized, and what stayed FP32."""
         encoder, decoder = folder / ENCODER, folder / DECODER
-        to_onnx.export_encoder(self.source, encoder)
-        to_onnx.export_decoder(self.source, decoder)
+        steps = ((to_onnx.export_encoder, encoder), (to_onnx.export_decoder, decoder))
+        for write_graph, path in tqdm(steps, desc="graphs", unit="graph"):
+            write_graph(self.source, path)
         if self.precision == "int8":
             return int8.to_int8(self.source, folder, self.for_scales)
         if self.precision == "fp16":

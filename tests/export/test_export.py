@@ -12,7 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from engine import Assessment, Engine
+from engine import Assessment, Engine, cli
 from engine.bundle.store import DEFAULT_BUNDLE, open_bundle
 from engine.errors import BundleCorruptError, BundleNotFoundError
 from export import export, parity, slices, to_onnx
@@ -70,6 +70,8 @@ def test_engines_and_proof_travel_with_the_bundle(
     assert any("stem amplitudes" in line for line in manifest.kept_fp32)
     assert manifest.provenance["onnxruntime"]
     assert manifest.parity["slices"] == 2
+    assert cli.main(["bundle", "show", str(out)]) == 0
+    assert "tensorrt-rtx 1." in capfd.readouterr().out
     (out / manifest.engines[0].file).write_bytes(b"")
     with pytest.raises(BundleCorruptError, match=r"8\.6\.engine"):
         open_bundle(out)
