@@ -25,10 +25,10 @@ def figures(outcomes: Sequence[Outcome], batch: int) -> dict[str, Any]:
 
     Returns:
         name -> {"encode", "decode", "total": {"median", "stdev", "percentiles" with intervals},
-        seconds; "n" rounds; "passes" a caption (of those that draft); "peak_rss_mb"; "captions" compared with the reference's and
-        "mismatched" among them (None where the reference is missing); "speedup": engine variant ->
-        stage -> {"value", "low", "high"}: this contestant's time divided by the variant's, with
-        the 95 % bootstrap interval over rounds}.
+        seconds; "n" rounds; "passes" a caption, of those that draft; "peak_rss_mb"; "captions"
+        compared with the reference's and "mismatched" among them (None where the reference is
+        missing); "speedup": engine variant -> stage -> {"value", "low", "high"}: this contestant's
+        time divided by the variant's, with the 95 % bootstrap interval over rounds}.
     """
     ran = {o.contestant.name: o.answers[batch] for o in outcomes if batch in o.answers}
     ours = [o.contestant.name for o in outcomes if o.contestant.ours and batch in o.answers]

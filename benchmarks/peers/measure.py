@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
 from engine.bundle.manifest import Manifest
 
@@ -77,10 +78,12 @@ def measure(
             bar.advance(task)
         for batch, rule in plan.rules.items():
             task = bar.add_task(f"batch {batch}", total=rule.iterations)
-            _batch(
-                outcomes, workers, plan, batch, lambda n, task=task: bar.update(task, completed=n)
-            )
+            _batch(outcomes, workers, plan, batch, partial(_done, bar, task))
     return outcomes
+
+
+def _done(bar: Progress, task: TaskID, rounds: int) -> None:
+    bar.update(task, completed=rounds)
 
 
 def _batch(

@@ -34,7 +34,7 @@ class Answer:
     encode: float
     total: float
     peak_rss_mb: float
-    passes: float | None
+    passes: float | None = None
 
     @property
     def decode(self) -> float:

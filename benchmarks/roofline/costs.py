@@ -24,6 +24,7 @@ _VIEWS: Final = {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Shap
 _FREE: Final = {*_VIEWS, "DequantizeLinear", "QuantizeLinear"}
 """Views move nothing; the quantizer's pairs are fused into the products they stand around."""
 
+_BOOKKEEPING: Final = (onnx.TensorProto.INT64, onnx.TensorProto.BOOL)
 _SMALL: Final = 256
 """Most elements of a number that is folded."""
 
@@ -87,7 +88,9 @@ def _fold(graph: onnx.GraphProto) -> None:
     known = {
         tensor.name: onnx.numpy_helper.to_array(tensor)
         for tensor in graph.initializer
-        if tensor.data_location != onnx.TensorProto.EXTERNAL and prod(tensor.dims) <= _SMALL
+        if tensor.data_type in _BOOKKEEPING
+        and tensor.data_location != onnx.TensorProto.EXTERNAL
+        and prod(tensor.dims) <= _SMALL
     }
     shapes = _shapes(graph)
     left: list[onnx.NodeProto] = []

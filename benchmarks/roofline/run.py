@@ -19,10 +19,10 @@ SCHEMA: Final = "iqagpt-roofline-1"
 
 def run(args: argparse.Namespace) -> int:
     """See `__main__`; the exit code."""
+    bundle = open_bundle(args.bundle)
     measured = ceilings.measure(args.threads)
     roof = model.here(measured)
     output.print_ceilings(measured)
-    bundle = open_bundle(args.bundle)
     manifest = bundle.manifest
     found = [
         stage
