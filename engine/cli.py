@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     assess.add_argument("paths", nargs="+", metavar="PATH", help="file or folder")
     assess.add_argument("--bundle", metavar="DIR", help="bundle folder (default: the one inside)")
-    assess.add_argument("--device", default="cpu", help="where to run (cpu)")
+    assess.add_argument("--device", default="cpu", help="cpu, openvino, cuda, tensorrt, … (cpu)")
     assess.add_argument("--batch", type=int, default=8, metavar="N", help="slices per run (8)")
     assess.add_argument("--json", metavar="FILE", help='JSON lines, a slice a line; "-": stdout')
     assess.add_argument("--csv", metavar="FILE", help="a slice a line")

@@ -160,7 +160,7 @@ def test_a_refused_slice_leaves_the_buffer_as_it_was() -> None:
 def test_one_pixel_that_is_no_number_is_found_and_counted(value: float) -> None:
     hu = body().astype(np.float64)
     hu[3, 4] = value
-    with pytest.raises(NonFiniteError, match="^1 pixels"):
+    with pytest.raises(NonFiniteError, match=r"^1 pixels"):
         check_slice(hu)
 
 
