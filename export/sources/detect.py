@@ -38,7 +38,8 @@ def open_source(folder: Path, options: Options | None = None) -> Source:
         from .small import SmallSource
 
         return SmallSource(folder, chosen)
-    architectures = config.get("architectures") or []
+    stated = config.get("architectures") or [config.get("model_type")]
+    architectures = [str(name) for name in (stated if isinstance(stated, list) else [stated])]
     if "BlipForConditionalGeneration" in architectures:
         from .blip import BlipSource
 
@@ -48,7 +49,7 @@ def open_source(folder: Path, options: Options | None = None) -> Source:
 
         return VisionEncoderDecoderSource(folder, chosen)
     raise CheckpointError(
-        f"{folder}: unknown architecture {', '.join(architectures) or config.get('model_type')}; "
+        f"{folder}: unknown architecture {', '.join(architectures)}; "
         "known are BlipForConditionalGeneration, VisionEncoderDecoderModel and the project's own "
         "(python -m training.finetune). export/README.md says how to write an adapter"
     )

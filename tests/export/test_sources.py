@@ -1,5 +1,6 @@
 """Every kind of checkpoint is read, and a bad one is refused with the remedy."""
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -7,15 +8,20 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from string import ascii_letters
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models
 
 from engine.prepare import Window
 from export import random_checkpoint
+from export.about import About
+from export.about import read as read_about
 from export.errors import CheckpointError
 from export.sources.base import Options
 from export.sources.detect import open_source
@@ -69,6 +75,7 @@ def split_level(folder: Path) -> None:
         (lambda f: (f / "tokenizer.json").write_text("{}"), "tokenizer of .* cannot be read"),
         (pickled, r"pytorch_model\.bin is a pickle"),
         (smaller_config, "disagree|cannot be loaded"),
+        (lambda f: edit(f / "config.json", text_config=7), "cannot be loaded|disagree"),
         (fewer_weights, r"disagree: 1 missing keys, e\.g\. .*crossattention"),
         (split_level, "level word 'bad' as .*must be one token"),
         *(
@@ -86,6 +93,31 @@ def test_a_bad_checkpoint_is_refused_with_the_remedy(
     break_it(copy)
     with pytest.raises(CheckpointError, match=message):
         open_source(copy)
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+VALUES = st.recursive(
+    LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=5
+)
+SHAPE = ("vocab_size", "level_ids", "size", "width", "heads", "max_length", "architectures")
+
+
+@given(
+    config=st.dictionaries(st.sampled_from(SHAPE) | st.text(), VALUES, max_size=6),
+    about=VALUES.map(json.dumps) | st.text(),
+)
+@settings(max_examples=50, deadline=None)
+def test_no_configuration_is_anything_but_a_checkpoint_error(config: Any, about: str) -> None:
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "config.json").write_text(json.dumps(config))
+        (folder / "model.safetensors").write_bytes(bytes(8))
+        (folder / "tokenizer.json").write_text("{}")
+        with pytest.raises(CheckpointError):
+            open_source(folder)
+        (folder / "training.json").write_bytes(about.encode("utf-8", "surrogatepass"))
+        with contextlib.suppress(CheckpointError):
+            assert isinstance(read_about(folder), About)
 
 
 def test_what_no_arg_max_can_reproduce_is_refused(tmp_path: Path) -> None:
