@@ -8,6 +8,7 @@ import numpy as np
 
 from .backends.base import GraphShapes
 from .backends.select import open_graphs
+from .backends.tensorrt import CompiledEngine
 from .bundle.manifest import DECODER, ENCODER, Manifest
 from .bundle.store import Bundle
 from .captioner import Captioner
@@ -36,6 +37,7 @@ def open_captioner(
         device=device,
         threads=threads,
         max_batch=max_batch,
+        engines=_engines(bundle),
     )
     captioner = Captioner(
         graphs,
@@ -66,3 +68,16 @@ def graph_shapes(manifest: Manifest) -> GraphShapes:
     """What a backend needs to know about a bundle."""
     decoder: dict[str, Any] = manifest.decoder.model_dump(exclude={"vocab_size"})
     return GraphShapes(channels=len(manifest.image.windows), size=manifest.image.size, **decoder)
+
+
+def _engines(bundle: Bundle) -> list[CompiledEngine]:
+    return [
+        CompiledEngine(
+            file=bundle.folder / engine.file,
+            graph=engine.graph,
+            runtime=engine.runtime,
+            runtime_version=engine.runtime_version,
+            compute_capability=engine.compute_capability,
+        )
+        for engine in bundle.manifest.engines
+    ]

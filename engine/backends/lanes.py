@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final, Protocol
 
 import numpy as np
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from ..errors import BackendError
 from ..template import ATTRIBUTES, LEVELS
 from .base import LANES, GraphShapes
-from .memory import Memory, Tensor
+from .memory import Memory, Spec, Tensor
 
 GUESSES: Final = "draft_levels"
 """The encoder's optional output: a bundle may do without."""
@@ -37,13 +38,23 @@ class Executor(Protocol):
         ...
 
     @property
-    def outputs(self) -> frozenset[str]:
-        """Names of its outputs."""
+    def file(self) -> Path:
+        """Where it was read from."""
+        ...
+
+    @property
+    def inputs(self) -> Mapping[str, Spec]:
+        """What it reads."""
+        ...
+
+    @property
+    def outputs(self) -> Mapping[str, Spec]:
+        """What it writes."""
         ...
 
     @property
     def weights(self) -> int:
-        """Bytes of its file, and of the weights beside it."""
+        """Bytes of weights, by the size of the files, and of what a run needs besides buffers."""
         ...
 
     def run(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> None:
@@ -66,6 +77,48 @@ def graph_names(shapes: GraphShapes) -> dict[str, dict[str, tuple[int, ...]]]:
     names = [f"{kind}_{layer}" for layer in range(shapes.layers) for kind in ("key", "value")]
     sizes = {"cross": source, "past": cached, "present": cached}
     return {part: {f"{part}_{name}": size for name in names} for part, size in sizes.items()}
+
+
+def _check_contract(encoder: Executor, decoder: Executor, shapes: GraphShapes) -> None:
+    """Compare both graphs with what the manifest says.
+
+    Raises:
+        BackendError: a name, shape or type differs.
+    """
+    cache, names = np.dtype(shapes.cache), graph_names(shapes)
+    int64, float32 = np.dtype(np.int64), np.dtype(np.float32)
+
+    def kept(*parts: str) -> dict[str, Spec]:
+        return {n: Spec((None, *size), cache) for part in parts for n, size in names[part].items()}
+
+    pixels = Spec((None, shapes.channels, shapes.size, shapes.size), float32)
+    guesses = {GUESSES: Spec((None, len(ATTRIBUTES)), int64)} if GUESSES in encoder.outputs else {}
+    tokens, start = Spec((None, None), int64), Spec((None,), int64)
+    logprobs = Spec((None, None, len(LEVELS)), float32)
+    results = {"next_tokens": tokens, "level_logprobs": logprobs}
+    _check(encoder.file, encoder.inputs, {"pixels": pixels})
+    _check(encoder.file, encoder.outputs, kept("cross") | guesses)
+    _check(
+        decoder.file, decoder.inputs, {"tokens": tokens, "start": start, **kept("cross", "past")}
+    )
+    _check(decoder.file, decoder.outputs, results | kept("present"))
+
+
+def _check(file: Path, found: Mapping[str, Spec], wanted: Mapping[str, Spec]) -> None:
+    """Compare one side of a graph with the contract; an axis that is free on a side fits."""
+    if odd := sorted(found.keys() ^ wanted.keys()):
+        raise BackendError(f"{file}: {', '.join(odd)} missing or unknown; export the bundle again")
+    for name, spec in wanted.items():
+        other = found[name]
+        sizes = zip(other.shape, spec.shape, strict=False)
+        fits = len(other.shape) == len(spec.shape) and all(
+            actual == size or actual is None or size is None for actual, size in sizes
+        )
+        if other.dtype != spec.dtype or not fits:
+            raise BackendError(
+                f"{file}: {name} is {other.dtype} {other.shape}, the manifest says {spec.dtype} "
+                f"{spec.shape}; export the bundle again"
+            )
 
 
 class _Lane:
@@ -112,17 +165,22 @@ class LaneGraphs:
     def __init__(
         self, encoder: Executor, decoder: Executor, shapes: GraphShapes, *, max_batch: int
     ) -> None:
-        """Make all buffers."""
-        self._encoder, self._decoder, self._shapes = encoder, decoder, shapes
-        self._max_batch = max_batch
+        """Check both graphs and make all buffers.
+
+        Raises:
+            BackendError: a graph contradicts `shapes`, or there is not enough memory.
+        """
+        _check_contract(encoder, decoder, shapes)
+        self._encoder, self.decoder = encoder, decoder
+        self._max_batch, self.max_length = max_batch, shapes.max_length
         memory = encoder.memory
         guessing = GUESSES in encoder.outputs
         pixels = (max_batch, shapes.channels, shapes.size, shapes.size)
         on_host = memory.kind == "host"  # the encoder then reads the caller's own array
         self._pixels = memory.allocate((0,) if on_host else pixels, np.float32)
         self._lanes = [_Lane(memory, shapes, max_batch, guessing=guessing) for _ in range(LANES)]
-        self._free = list(self._lanes)
-        self._encoding, self._decoding = threading.Lock(), threading.Lock()
+        self.free = list(self._lanes)
+        self._encoding, self.decoding = threading.Lock(), threading.Lock()
         self._closed = False
 
     def encode(self, pixels: NDArray[np.float32]) -> LaneDecoder:
@@ -130,20 +188,23 @@ class LaneGraphs:
         rows = pixels.shape[0]
         if not 1 <= rows <= self._max_batch:
             raise BackendError(f"a batch has 1 to {self._max_batch} rows; got {rows}")
-        lane = self._take()
-        try:
-            with self._encoding:
+        with self._encoding:
+            self.check_open()
+            lane = self._take()
+            try:
                 guesses = self._encode(np.ascontiguousarray(pixels, np.float32), lane)
-        except Exception as error:  # runtimes' exceptions share no narrower base
-            self._free.append(lane)
-            raise BackendError(f"the encoder failed on pixels {pixels.shape}: {error}") from error
-        return LaneDecoder(self._decoder, self._decoding, lane, rows, guesses, self._free)
+            except Exception as error:  # runtimes' exceptions share no narrower base
+                self.free.append(lane)
+                raise BackendError(
+                    f"the encoder failed on pixels {pixels.shape}: {error}"
+                ) from error
+        return LaneDecoder(self, lane, rows, guesses)
 
     def memory(self) -> dict[str, int]:
         """See `backends.base.Graphs.memory`."""
         held = {"host": 0, "device": 0}
         if not self._closed:
-            for executor in (self._encoder, self._decoder):
+            for executor in (self._encoder, self.decoder):
                 held[executor.memory.kind] += executor.weights
             held[self._encoder.memory.kind] += self._pixels.nbytes
             held[self._encoder.memory.kind] += sum(lane.nbytes for lane in self._lanes)
@@ -151,20 +212,26 @@ class LaneGraphs:
 
     def close(self) -> None:
         """See `backends.base.Graphs.close`."""
-        with self._encoding, self._decoding:
+        with self._encoding, self.decoding:
             if self._closed:
                 return
             self._closed = True
-            self._free.clear()
-            self._encoder.close()
-            self._decoder.close()
-            self._encoder.memory.free()
+            for executor in (self._encoder, self.decoder):
+                executor.close()
+                executor.memory.free()
 
-    def _take(self) -> _Lane:
+    def check_open(self) -> None:
+        """See that the buffers are still there.
+
+        Raises:
+            BackendError: after `close`.
+        """
         if self._closed:
             raise BackendError("these graphs are closed; open the bundle again")
+
+    def _take(self) -> _Lane:
         try:
-            return self._free.pop()
+            return self.free.pop()
         except IndexError:
             raise BackendError(
                 f"all {LANES} lanes are taken: release a decoder before encoding another batch"
@@ -188,17 +255,12 @@ class LaneDecoder:
     """`base.Decoder` over the leading rows of a lane."""
 
     def __init__(
-        self,
-        executor: Executor,
-        turn: threading.Lock,
-        lane: _Lane,
-        rows: int,
-        guesses: NDArray[np.int64] | None,
-        free: list[_Lane],
+        self, graphs: LaneGraphs, lane: _Lane, rows: int, guesses: NDArray[np.int64] | None
     ) -> None:
-        self._executor, self._turn, self._lane = executor, turn, lane
+        self._graphs, self._lane = graphs, lane
         self._rows, self._guesses = rows, guesses
-        self._held = weakref.finalize(self, free.append, lane)  # also where nobody released it
+        # The lane comes back also where nobody released it.
+        self._held = weakref.finalize(self, graphs.free.append, lane)
         self._held.atexit = False
 
     @property
@@ -216,8 +278,14 @@ class LaneDecoder:
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """See `backends.base.Decoder.step`."""
         rows, length = tokens.shape
+        most = self._graphs.max_length
+        if not 1 <= rows <= self._rows or start.shape != (rows,) or start.max() + length > most:
+            raise BackendError(
+                f"tokens {tokens.shape} from {start.tolist()} on do not fit into {self._rows} rows "
+                f"of {most} positions"
+            )
         try:
-            with self._turn:
+            with self._graphs.decoding:
                 self._check_held()
                 next_tokens, logprobs = self._step(tokens, start, rows, length)
         except BackendError:
@@ -230,10 +298,10 @@ class LaneDecoder:
 
     def move(self, source: int, target: int) -> None:
         """See `backends.base.Decoder.move`."""
-        with self._turn:
+        with self._graphs.decoding:
             self._check_held()
             for buffer in (*self._lane.cross.values(), *self._lane.past.values()):
-                self._executor.memory.copy(buffer.row(source), buffer.row(target))
+                self._graphs.decoder.memory.copy(buffer.row(source), buffer.row(target))
 
     def release(self) -> None:
         """See `backends.base.Decoder.release`."""
@@ -242,17 +310,19 @@ class LaneDecoder:
     def _step(
         self, tokens: NDArray[np.int64], start: NDArray[np.int64], rows: int, length: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        lane, memory = self._lane, self._executor.memory
+        lane, memory = self._lane, self._graphs.decoder.memory
         inputs = lane.inputs(rows)
-        tokens, start = np.ascontiguousarray(tokens), np.ascontiguousarray(start)
+        tokens = np.ascontiguousarray(tokens, np.int64)
+        start = np.ascontiguousarray(start, np.int64)
         inputs["tokens"] = memory.upload(tokens, lane.tokens)
         inputs["start"] = memory.upload(start, lane.start)
         outputs = lane.presents(rows)
         outputs["next_tokens"] = lane.next_tokens.view(rows, length)
         outputs["level_logprobs"] = lane.logprobs.view(rows, length, len(LEVELS))
-        self._executor.run(inputs, outputs)
+        self._graphs.decoder.run(inputs, outputs)
         return memory.download(outputs["next_tokens"]), memory.download(outputs["level_logprobs"])
 
     def _check_held(self) -> None:
+        self._graphs.check_open()
         if not self._held.alive:
             raise BackendError("this decoder was released; encode the batch again")

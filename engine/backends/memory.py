@@ -56,6 +56,14 @@ class Tensor:
         return Tensor(address, (1, *self.shape[1:]), self.dtype)
 
 
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What a graph says about one of its tensors; a free axis is None."""
+
+    shape: tuple[int | None, ...]
+    dtype: np.dtype[Any]
+
+
 class Memory(Protocol):
     """Buffers on one device; what happens to them happens in the order of the calls."""
 

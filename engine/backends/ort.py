@@ -1,21 +1,41 @@
-"""ONNX Runtime: the only module that says "onnxruntime"."""
+"""ONNX Runtime on the CPU, and its CUDA and TensorRT providers: alone says "onnxruntime".
+
+What runs on a GPU was **never run on one**: here only the errors of a machine without GPU, and the
+check of where nodes were placed, are tested.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import onnxruntime as ort
 
-from ..errors import BackendError
-from .base import CacheType, GraphShapes
-from .lanes import GUESSES, LaneGraphs, graph_names
-from .memory import HostMemory, Memory, Tensor
+from ..errors import BackendError, BackendUnavailableError
+from .base import GraphShapes
+from .cuda import DEVICE, CudaMemory, open_cuda
+from .lanes import LaneGraphs, graph_names
+from .memory import HostMemory, Memory, Spec, Tensor
 
-_TYPES: Final = {"float32": "tensor(float)", "float16": "tensor(float16)"}
+Provider = Literal["CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"]
+
+_TYPES: Final[Mapping[str, np.dtype[Any]]] = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(float16)": np.dtype(np.float16),
+    "tensor(int64)": np.dtype(np.int64),
+}
 _DEVICES: Final = {"host": "cpu", "device": "cuda"}
+
+Ranges = Mapping[str, tuple[str, str, str]]
+"""Smallest, usual and largest shape of each input, such as "8x3x512x512"."""
+
+BOOKKEEPING: Final = {
+    *("Add", "Cast", "Concat", "ConstantOfShape", "Div", "Equal", "Expand", "Gather", "Identity"),
+    *("Mul", "Range", "Reshape", "Shape", "Size", "Slice", "Squeeze", "Sub", "Unsqueeze", "Where"),
+}
+"""Operators that GPU providers leave to the CPU on purpose where they compute shapes."""
 
 
 def open_cpu(
@@ -26,109 +46,192 @@ def open_cpu(
     Raises:
         BackendError: a graph cannot be opened, or contradicts `shapes`.
     """
-    memory = HostMemory()
-    opened = OrtExecutor(encoder, memory, threads=threads)
-    decoding = OrtExecutor(decoder, memory, threads=threads)
-    check_contract(opened, decoding, shapes)
-    return LaneGraphs(opened, decoding, shapes, max_batch=max_batch)
+    memory, options = HostMemory(), cpu_options(threads)
+    first, second = (
+        OrtExecutor(file, memory, "CPUExecutionProvider", options) for file in (encoder, decoder)
+    )
+    return LaneGraphs(first, second, shapes, max_batch=max_batch)
+
+
+def open_gpu(
+    encoder: Path,
+    decoder: Path,
+    shapes: GraphShapes,
+    *,
+    provider: Literal["CUDAExecutionProvider", "TensorrtExecutionProvider"],
+    max_batch: int,
+) -> LaneGraphs:
+    """Open both graphs on the GPU; arguments as `select.open_graphs`.
+
+    Keys, values and caches never leave the GPU; a pass sends token ids there and brings ids and
+    the level words' log-probabilities back, because the host decides what to draft next.
+
+    Raises:
+        BackendUnavailableError: package, driver or GPU is missing.
+        BackendError: a graph cannot be opened, was not placed on the GPU, or contradicts `shapes`.
+    """
+    require_provider(provider)
+    runtime = open_cuda()
+
+    def opened(file: Path, ranges: Ranges) -> OrtExecutor:
+        memory = CudaMemory(runtime)
+        chosen = {"user_compute_stream": str(memory.stream), "device_id": str(DEVICE)}
+        # FP32 means FP32; and one engine serves all shapes.
+        own = {"use_tf32": "0"} if provider == "CUDAExecutionProvider" else trt_profile(ranges)
+        return OrtExecutor(file, memory, provider, gpu_options(), chosen | own)
+
+    ranges = input_ranges(shapes, max_batch)
+    first, second = opened(encoder, ranges[0]), opened(decoder, ranges[1])
+    return LaneGraphs(first, second, shapes, max_batch=max_batch)
+
+
+def require_provider(provider: Provider) -> None:
+    """See that the installed package brings a provider.
+
+    Raises:
+        BackendUnavailableError: it does not.
+    """
+    if provider not in ort.get_available_providers():
+        raise BackendUnavailableError(
+            f"ONNX Runtime {ort.__version__} as installed has no {provider}, which the devices "
+            "cuda and tensorrt-ep need (one each); the package onnxruntime-gpu has both and "
+            "replaces onnxruntime: pip uninstall -y onnxruntime && "
+            'pip install "iqagpt[gpu]" (NVIDIA driver for CUDA 13, compute capability 7.5 or '
+            "newer). Nothing else was used instead"
+        )
+
+
+def cpu_options(threads: int | None) -> ort.SessionOptions:
+    """Options of a session on the CPU."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3  # errors arrive as exceptions; nothing is printed
+    # Each session has threads of its own; spinning ones would take the other session's cores.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    return options
+
+
+def gpu_options() -> ort.SessionOptions:
+    """Options of a session on the GPU."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    return options
+
+
+def input_ranges(shapes: GraphShapes, max_batch: int) -> tuple[Ranges, Ranges]:
+    """What the inputs of the encoder, and of the decoder, may look like."""
+    names = graph_names(shapes)
+
+    def spread(*sizes: tuple[int, ...]) -> tuple[str, str, str]:
+        low, usual, high = ("x".join(map(str, size)) for size in sizes)
+        return low, usual, high
+
+    pixels = (shapes.channels, shapes.size, shapes.size)
+    longest = shapes.max_length
+    decoder = {
+        "tokens": spread((1, 1), (1, longest), (max_batch, longest)),
+        "start": spread((1,), (1,), (max_batch,)),
+    }
+    for name, size in {**names["cross"], **names["past"]}.items():
+        decoder[name] = spread((1, *size), (1, *size), (max_batch, *size))
+    return {"pixels": spread((1, *pixels), (1, *pixels), (max_batch, *pixels))}, decoder
+
+
+def trt_profile(ranges: Ranges) -> dict[str, str]:
+    """Options that build one engine for all shapes; without them each new shape builds another."""
+    return {
+        f"trt_profile_{word}_shapes": ",".join(f"{name}:{r[i]}" for name, r in ranges.items())
+        for i, word in enumerate(("min", "opt", "max"))
+    }
+
+
+def check_placement(file: Path, session: ort.InferenceSession, provider: Provider) -> None:
+    """Prove that a graph runs where it was asked to.
+
+    Raises:
+        BackendError: a node that does more than bookkeeping of shapes is elsewhere.
+    """
+    strays = {
+        f"{node.op_type} on {part.ep_name}"
+        for part in session.get_provider_graph_assignment_info()
+        if part.ep_name != provider
+        for node in part.get_nodes()
+        if node.op_type not in BOOKKEEPING
+    }
+    if strays or provider not in session.get_providers():
+        raise BackendError(
+            f"{file} was to run on {provider} and does not: {', '.join(sorted(strays)) or 'no'} "
+            'node does. Use device="cuda", or export the bundle again; nothing else was used'
+        )
 
 
 class OrtExecutor:
     """A session whose inputs and outputs are bound to memory of ours."""
 
-    def __init__(self, file: Path, memory: Memory, *, threads: int | None) -> None:
+    def __init__(
+        self,
+        file: Path,
+        memory: Memory,
+        provider: Provider,
+        options: ort.SessionOptions,
+        provider_options: Mapping[str, str] | None = None,
+    ) -> None:
         """Open a graph.
 
         Raises:
-            BackendError: it cannot be opened.
+            BackendError: it cannot be opened, or was not placed on the GPU that was asked for.
         """
-        self.file = file
-        self.memory = memory
-        self.session = _open(file, threads)
+        self.file, self.memory = file, memory
+        try:
+            self._session = ort.InferenceSession(
+                str(file), options, providers=[(provider, dict(provider_options or {}))]
+            )
+        except Exception as error:  # ONNX Runtime's exceptions share no narrower base
+            raise BackendError(
+                f"{file} cannot be opened: {error}; export the bundle again"
+            ) from error
+        if provider != "CPUExecutionProvider":
+            check_placement(file, self._session, provider)
+        self.inputs = self._specs(self._session.get_inputs())
+        self.outputs = self._specs(self._session.get_outputs())
         self.weights = sum(part.stat().st_size for part in file.parent.glob(f"{file.name}*"))
-        self.outputs = frozenset(arg.name for arg in self.session.get_outputs())
-        self._binding = self.session.io_binding()
+        self._binding = self._session.io_binding()
         self._bound: dict[str, Tensor] = {}
 
     def run(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> None:
         """See `lanes.Executor.run`; only what changed since the last run is bound again."""
-        for name, tensor in inputs.items():
-            if self._bound.get(name) != tensor:
-                self._binding.bind_input(name, *self._place(tensor))
-        for name, tensor in outputs.items():
-            if self._bound.get(name) != tensor:
-                self._binding.bind_output(name, *self._place(tensor))
-        self._bound = {**inputs, **outputs}
-        self.session.run_with_iobinding(self._binding)
+        for tensors, bind in (
+            (inputs, self._binding.bind_input),
+            (outputs, self._binding.bind_output),
+        ):
+            for name, tensor in tensors.items():
+                if self._bound.get(name) != tensor:
+                    bind(name, *self._place(tensor))
+                    self._bound[name] = tensor
+        self._session.run_with_iobinding(self._binding)
 
     def close(self) -> None:
         """See `lanes.Executor.close`."""
         self._bound.clear()
-        del self._binding, self.session
+        del self._binding, self._session
 
     def _place(self, tensor: Tensor) -> tuple[str, int, type[np.generic], tuple[int, ...], int]:
         """Arguments of `bind_input` and `bind_output`."""
         device = _DEVICES[self.memory.kind]
-        return device, 0, tensor.dtype.type, tensor.shape, tensor.address
+        return device, DEVICE, tensor.dtype.type, tensor.shape, tensor.address
 
-
-def _open(file: Path, threads: int | None) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    # Each session has threads of its own; spinning ones would take the other session's cores.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3  # errors arrive as exceptions; nothing is printed
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    try:
-        return ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's exceptions share no narrower base
-        raise BackendError(f"{file} cannot be opened: {error}; export the bundle again") from error
-
-
-def check_contract(encoder: OrtExecutor, decoder: OrtExecutor, shapes: GraphShapes) -> None:
-    """Compare both graphs with what the manifest says.
-
-    Raises:
-        BackendError: a name, shape or type differs.
-    """
-    names = graph_names(shapes)
-    pixels = {"pixels": (shapes.channels, shapes.size, shapes.size)}
-    guesses = (GUESSES,) if GUESSES in encoder.outputs else ()
-    reads, writes = encoder.session.get_inputs(), encoder.session.get_outputs()
-    _check(encoder.file, reads, pixels, "float32")
-    _check(encoder.file, writes, names["cross"], shapes.cache, guesses)
-    reads, writes = decoder.session.get_inputs(), decoder.session.get_outputs()
-    kept = {**names["cross"], **names["past"]}
-    _check(decoder.file, reads, kept, shapes.cache, ("tokens", "start"))
-    results = ("next_tokens", "level_logprobs")
-    _check(decoder.file, writes, names["present"], shapes.cache, results)
-
-
-def _check(
-    file: Path,
-    found: Sequence[ort.NodeArg],
-    floats: Mapping[str, tuple[int, ...]],
-    kind: CacheType,
-    others: tuple[str, ...] = (),
-) -> None:
-    """Compare one side of a graph with the contract.
-
-    `floats` maps names to their shapes after B, all of type `kind`; of `others` only the names
-    count.
-    """
-    args = {arg.name: arg for arg in found}
-    if args.keys() != {*floats, *others}:
-        odd = sorted(args.keys() ^ {*floats, *others})
-        raise BackendError(f"{file}: {', '.join(odd)} missing or unknown; export the bundle again")
-    for name, shape in floats.items():
-        arg = args[name]
-        fits = len(arg.shape) == len(shape) + 1 and all(
-            actual == wanted
-            for actual, wanted in zip(arg.shape[1:], shape, strict=True)
-            if isinstance(actual, int)
-        )
-        if arg.type != _TYPES[kind] or not fits:
+    def _specs(self, args: Sequence[Any]) -> dict[str, Spec]:
+        unknown = sorted({arg.type for arg in args} - _TYPES.keys())
+        if unknown:
             raise BackendError(
-                f"{file}: {name} is {arg.type} {arg.shape}, the manifest says {_TYPES[kind]} "
-                f"with {shape} after the batch; export the bundle again"
+                f"{self.file}: tensors of type {', '.join(unknown)}; export the bundle again"
             )
+        return {
+            arg.name: Spec(
+                tuple(size if isinstance(size, int) else None for size in arg.shape),
+                _TYPES[arg.type],
+            )
+            for arg in args
+        }
