@@ -101,6 +101,7 @@ def plot(report: dict[str, Any], path: Path) -> None:
         axis.set_yticks(range(len(rows)), [name for name, _ in rows])
         axis.set_xlabel("ms a slice (median)")
         axis.set_title(f"{report['model']}, batch {part['batch']}, {report['threads']} threads")
+        axis.locator_params(axis="x", nbins=5)
         axis.legend(fontsize=8)
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -42,9 +42,11 @@ class Workplace:
     def __init__(self, folder: Path, model: str, checkpoint: Path | None) -> None:
         """Make the folder and, where no checkpoint is given, one of random weights."""
         self._cache = folder.resolve()
-        self._folder = self._cache / model
-        self._folder.mkdir(parents=True, exist_ok=True)
         self.checkpoint = checkpoint and checkpoint.resolve()
+        self._folder = self._cache / (
+            model if checkpoint is None else _named(model, self.checkpoint)
+        )
+        self._folder.mkdir(parents=True, exist_ok=True)
         if checkpoint is None and model != "default":
             self.checkpoint = self._folder / "checkpoint"
             if not (self.checkpoint / "template.json").is_file():
@@ -146,6 +148,11 @@ class Workplace:
             return True
         weights = max(f.stat().st_mtime for f in self.checkpoint.glob("*.safetensors"))
         return target.stat().st_mtime < weights
+
+
+def _named(model: str, checkpoint: Path | None) -> str:
+    """A folder name of a checkpoint's own: what was made from another one must not be used."""
+    return f"{model}-{hashlib.sha256(str(checkpoint).encode()).hexdigest()[:8]}"
 
 
 def gpu_present() -> bool:

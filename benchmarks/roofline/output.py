@@ -82,6 +82,8 @@ def plot(report: dict[str, Any], roof: Roof, gpus: Sequence[Gpu], path: Path) ->
     figure, axis = plt.subplots(figsize=(7.5, 5), layout="constrained")
     reach = np.geomspace(0.2, 2000, 200)
     axis.plot(reach, _roof(roof, reach) / 1e9, "k-", label="this machine, FP32, measured")
+    if report["bundle"]["precision"] == "int8":
+        axis.axhline(roof.int8_rate / 1e9, color="k", ls=":", label="this machine, INT8, measured")
     for index, gpu in enumerate(gpus):
         heights = _roof(gpu.roof, reach) / 1e9
         axis.plot(reach, heights, f"C{index}--", lw=1, label=f"{gpu.name}, FP16, projection")
