@@ -121,7 +121,7 @@ class Drafting:
         Raises:
             BackendError: the decoder run failed.
         """
-        rows = self._places
+        rows = list(self._places)
         wanted = [row.propose(self._drafter) for row in rows]
         known = max(len(row.pending) for row in rows)
         width = min(
