@@ -29,8 +29,11 @@ def _setup(**options: object) -> Setup:
     )
 
 
-def test_smoke(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_smoke(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Weights, bundle, graph and three processes; every caption equals the checkpoint's own."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # tiny products: threads would wait for each other
     names = ["ours-fp32", REFERENCE, "ort-growing", "tensorrt-gpu"]
     sizes = ["--batch", "1", "2", "--iterations", "2", "--seconds", "0", "--threads", "1"]
     files = ["--plot", str(tmp_path / "p.png"), "--json", str(tmp_path / "r.json")]
