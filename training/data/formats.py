@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from engine.prepare import square_pixels
 from engine.template import ATTRIBUTES
 
 LDCTIQAC_WINDOW = (-135.0, 215.0)
@@ -94,4 +95,5 @@ def read_slice(path: Path) -> NDArray[np.float32]:
         return np.asarray(low + values / top * (high - low), np.float32)
     from engine.dicom.reader import read_slices
 
-    return read_slices(path)[0].hu
+    found = read_slices(path)[0]
+    return np.asarray(square_pixels(found.hu, found.spacing), np.float32)

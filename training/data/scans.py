@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from engine.errors import IqaError
-from engine.prepare import resample
+from engine.prepare import resample, square_pixels
 
 SIZE = 512
 _PARTS = ("phantom", "head", "neck", "chest", "abdomen", "spine")
@@ -95,7 +95,14 @@ def _read_dicom(folder: Path) -> list[Original]:
 
     patient = hashlib.sha256(folder.name.encode()).hexdigest()[:12]
     return [
-        _original(folder.name, patient, "", i, item.spacing[0] if item.spacing else 0.8, item.hu)
+        _original(
+            folder.name,
+            patient,
+            "",
+            i,
+            min(item.spacing) if item.spacing else 0.8,
+            square_pixels(item.hu, item.spacing),
+        )
         for i, item in enumerate(SliceSource([folder]))
         if not isinstance(item, IqaError)
     ]
