@@ -24,7 +24,7 @@ def scatter(said: Array, truth: Array, out: Path) -> None:
     figure, axes = plt.subplots(
         1,
         len(ATTRIBUTES),
-        figsize=(_SIZE * len(ATTRIBUTES), _SIZE + 0.3),
+        figsize=(_SIZE * len(ATTRIBUTES), _SIZE + 0.8),
         sharey=True,
         layout="constrained",
     )

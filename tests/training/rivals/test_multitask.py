@@ -105,7 +105,7 @@ def test_heads_learn_what_they_are_shown() -> None:
         optimizer = torch.optim.AdamW(learned, lr=3e-3)
         for _ in range(40):
             optimizer.zero_grad()
-            model.loss(batch).backward()
+            model.loss(batch, 1.0).backward()
             optimizer.step()
         scores = model.eval().expected(batch)
         assert scores[:4].min() > 3.0
