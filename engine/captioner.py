@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .backends.base import Decoder, Graphs
 from .decoding.budget import Budget
 from .decoding.caption import Decoded, Rules
-from .decoding.draft import TemplateDrafter
+from .decoding.draft import Drafter
 from .decoding.verify import Drafting
 from .scoring import level_probabilities
 from .template import ATTRIBUTES
@@ -82,14 +82,14 @@ class Captioner:
         graphs: Graphs,
         rules: Rules,
         *,
-        encode: Callable[[str], Sequence[int]],
+        drafter: Drafter,
         decode: Callable[[Sequence[int]], str],
     ) -> None:
-        """`encode` and `decode` are the tokenizer's two directions, without special tokens."""
+        """`decode` is the tokenizer's: ids to text, without special tokens."""
         self._graphs = graphs
         self._rules = rules
         self._decode = decode
-        self._drafter = TemplateDrafter(encode, rules)
+        self._drafter = drafter
         self._budget = Budget()
         self._decoding = threading.Lock()
 

@@ -13,6 +13,7 @@ from .bundle.manifest import DECODER, ENCODER, Manifest
 from .bundle.store import Bundle
 from .captioner import Captioner
 from .decoding.caption import Rules
+from .decoding.draft import Drafter, NoDrafts, TemplateDrafter
 
 
 def open_captioner(
@@ -39,10 +40,11 @@ def open_captioner(
         max_batch=max_batch,
         engines=_engines(bundle),
     )
+    rules = caption_rules(bundle.manifest)
     captioner = Captioner(
         graphs,
-        caption_rules(bundle.manifest),
-        encode=lambda text: bundle.tokenizer.encode(text, add_special_tokens=False).ids,
+        rules,
+        drafter=_drafter(bundle, rules),
         decode=bundle.tokenizer.decode,
     )
     image = bundle.manifest.image
@@ -52,6 +54,15 @@ def open_captioner(
         captioner.close()
         raise
     return captioner
+
+
+def _drafter(bundle: Bundle, rules: Rules) -> Drafter:
+    """Drafts by the bundle's template, if it has one."""
+    if bundle.manifest.template == "none":
+        return NoDrafts()
+    return TemplateDrafter(
+        lambda text: bundle.tokenizer.encode(text, add_special_tokens=False).ids, rules
+    )
 
 
 def caption_rules(manifest: Manifest) -> Rules:

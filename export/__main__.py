@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, get_args
 from rich.console import Console
 from rich.table import Table
 
-from engine.bundle.manifest import Manifest, Precision, Target
+from engine.bundle.manifest import Manifest, Precision, Target, Template
 from engine.errors import IqaError
 from engine.prepare import Window
 
@@ -53,6 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
             target=args.target,
             compute_capabilities=args.compute_capability,
             timing_cache=args.timing_cache,
+            template=args.template,
             allow_drift=args.allow_drift,
         )
     except ParityError as error:
@@ -108,6 +109,12 @@ def _parser() -> argparse.ArgumentParser:
         type=_windows,
         metavar="LOW:HIGH,…",
         help="HU window of each channel, e.g. --windows=-160:240,-1350:150,-1000:2000",
+    )
+    parser.add_argument(
+        "--template",
+        choices=get_args(Template),
+        default="ct-iqa-1",
+        help='what captions follow, so that they can be drafted; "none": free text (ct-iqa-1)',
     )
     parser.add_argument(
         "--allow-drift", action="store_true", help="write the bundle even if a gate is missed"

@@ -30,6 +30,7 @@ from engine.bundle.manifest import (
     Manifest,
     Precision,
     Target,
+    Template,
 )
 from engine.prepare import prepare
 
@@ -59,6 +60,7 @@ def export(
     target: Target = "cpu",
     compute_capabilities: Sequence[str] = (),
     timing_cache: Path | None = None,
+    template: Template = "ct-iqa-1",
     allow_drift: bool = False,
 ) -> Manifest:
     """Export a checkpoint and prove parity on real slices.
@@ -74,6 +76,7 @@ def export(
         target: "tensorrt" and "tensorrt-rtx" add compiled engines to the FP16 graphs.
         compute_capabilities: GPUs of the engines ("8.6"); TensorRT: this machine's if empty.
         timing_cache: TensorRT's file of kernel timings, read if there, and written.
+        template: what captions follow, so that they can be drafted; "none" for free text.
         allow_drift: write the bundle even if it does not pass the parity gates.
 
     Returns:
@@ -104,6 +107,7 @@ def export(
         build=build,
         slices=[prepare(hu, spec) for hu in slices],
         for_scales=[prepare(hu, spec) for hu in scaling],
+        template=template,
         allow_drift=allow_drift,
     )
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -133,6 +137,7 @@ class _Work:
     build: to_tensorrt.BuildOptions | None
     slices: list[NDArray[np.float32]]
     for_scales: list[NDArray[np.float32]]
+    template: Template
     allow_drift: bool
 
     @property
@@ -195,6 +200,7 @@ class _Work:
             image=facts.image,
             decoder=facts.decoder.model_copy(update={"cache": self.cache}),
             tokens=facts.tokens,
+            template=self.template,
             calibration=about.calibration,
             files=_files(folder),
             source_sha256=_source_hash(facts.weights),

@@ -22,6 +22,7 @@ Count = Annotated[int, Field(ge=1)]
 TokenId = Annotated[int, Field(ge=0)]
 Precision = Literal["fp32", "fp16", "int8"]
 ScoreOrigin = Literal["simulated readers", "human readers", "unknown readers", "random weights"]
+Template = Literal["ct-iqa-1", "none"]
 Target = Literal["cpu", "cuda", "tensorrt", "tensorrt-rtx"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -140,6 +141,8 @@ class Manifest(_Part):
         kept_fp32: nodes of an FP16 or INT8 bundle that stayed FP32, and why.
         target: the device the bundle was made for; its ONNX graphs open on a CPU in any case.
         engines: compiled engines; each is also among `files`.
+        template: what captions follow, and drafts come from; "none": the captioner writes freely,
+            and is decoded a token a pass.
         provenance: versions of what wrote the bundle.
     """
 
@@ -156,7 +159,7 @@ class Manifest(_Part):
     image: ImagePart
     decoder: DecoderPart
     tokens: TokensPart
-    template: Literal["ct-iqa-1"] = "ct-iqa-1"
+    template: Template = "ct-iqa-1"
     calibration: dict[str, CalibrationPart]
     files: dict[str, FilePart]
     source_sha256: str

@@ -25,6 +25,14 @@ class Drafter(Protocol):
         ...
 
 
+class NoDrafts:
+    """For a captioner without a template: every pass is a plain step."""
+
+    def draft(self, accepted: Sequence[int], guesses: Sequence[int]) -> Sequence[int]:  # noqa: ARG002
+        """See `Drafter.draft`."""
+        return ()
+
+
 class TemplateDrafter:
     """Drafts the whole caption; silent where the accepted tokens left the template."""
 

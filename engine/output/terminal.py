@@ -23,6 +23,7 @@ _BUNDLE_KEYS = (
     "precision",
     "quantization",
     "target",
+    "template",
     "opset",
     "licence",
     "data",

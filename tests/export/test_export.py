@@ -44,6 +44,23 @@ def test_export_load_assess(checkpoint: Path, tmp_path: Path, chest: NDArray[np.
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bundle"]
 
 
+def test_a_bundle_without_a_template_is_decoded_step_by_step(
+    checkpoint: Path, tmp_path: Path, chest: NDArray[np.float32]
+) -> None:
+    texts, drafted = [], []
+    for template in ("ct-iqa-1", "none"):
+        manifest = export(checkpoint, tmp_path / template, [chest], template=template)  # type: ignore[arg-type]
+        assert manifest.template == template
+        with Engine.load(tmp_path / template) as engine:
+            found = engine.assess(chest)
+        assert isinstance(found, Assessment)
+        texts.append(found.caption)
+        drafted.append(found.draft_accepted)
+    assert texts[0] == texts[1]
+    assert drafted[1] == 0
+    assert open_bundle(tmp_path / "none").manifest.template == "none"
+
+
 def test_a_failed_parity_check_leaves_nothing(
     checkpoint: Path,
     tmp_path: Path,
