@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,30 @@ Out = TypeVar("Out")
 ItemIn = TypeVar("ItemIn", contravariant=True)
 
 
+class Ending(Future[Any]):
+    """Where a request ends: a result, an error, or cancelled.
+
+    It knows nothing of the request: a future keeps its callbacks for ever, and with them a slice
+    would stay until the garbage collector comes round to it.
+    """
+
+    expired = False
+    """Its caller gave up because of the deadline."""
+
+    def outcome(self) -> Outcome:
+        """How it ended."""
+        if self.expired:
+            return "expired"
+        if self.cancelled():
+            return "cancelled"
+        error = self.exception()
+        if error is None:
+            return "assessed"
+        if isinstance(error, DeadlineError):
+            return "expired"
+        return "invalid" if isinstance(error, InputError) else "failed"
+
+
 @dataclass(slots=True, eq=False)
 class Request(Generic[Item]):
     """One slice on its way.
@@ -53,43 +77,28 @@ class Request(Generic[Item]):
         call: number of the call it belongs to.
         deadline: when its caller stops waiting, in seconds of the monotonic clock.
         arrived: when it got its place.
-        future: where it ends: a result, an error, or cancelled.
+        future: where it ends.
         prepare: seconds that its preparation took.
         queue: seconds that it waited until it ran.
-        expired: its caller gave up because of the deadline.
     """
 
     item: Item
     call: int
     deadline: float | None
     arrived: float
-    future: Future[Any] = field(default_factory=Future)
+    future: Ending = field(default_factory=Ending)
     prepare: float = 0.0
     queue: float = 0.0
-    expired: bool = False
 
     def expire(self) -> None:
         """The caller gives up: it waits no longer."""
-        self.expired = True
+        self.future.expired = True
         self.future.cancel()
 
     def refuse(self, error: Exception) -> None:
         """End with an error, unless it was cancelled; only before it runs."""
         if self.future.set_running_or_notify_cancel():
             self.future.set_exception(error)
-
-    def outcome(self) -> Outcome:
-        """How it ended."""
-        if self.expired:
-            return "expired"
-        if self.future.cancelled():
-            return "cancelled"
-        error = self.future.exception()
-        if error is None:
-            return "assessed"
-        if isinstance(error, DeadlineError):
-            return "expired"
-        return "invalid" if isinstance(error, InputError) else "failed"
 
 
 class Stages(Protocol[ItemIn, Encoded, Made]):
@@ -207,7 +216,7 @@ class Batcher(Generic[Item, Encoded, Made]):
             self._waiting[request.future] = request
             self._meter.count("accepted")
             self._changed.notify()
-        request.future.add_done_callback(lambda _: self._ended(request))
+        request.future.add_done_callback(self._ended)
         return request
 
     def room(self) -> Future[None]:
@@ -241,13 +250,13 @@ class Batcher(Generic[Item, Encoded, Made]):
                 if worker is not threading.current_thread():
                     worker.join()
 
-    def _ended(self, request: Request[Item]) -> None:
+    def _ended(self, future: Future[Any]) -> None:
         """A request ended, maybe by its caller: its place is free."""
         with self._changed:
-            waited = self._waiting.pop(request.future, None)
-        self._meter.count(request.outcome())
+            waited = self._waiting.pop(future, None)
+        self._meter.count(cast(Ending, future).outcome())
         if waited is not None:  # only its caller's cancellation ends a request that still waits
-            request.future.set_running_or_notify_cancel()
+            future.set_running_or_notify_cancel()
             self._free_room()
 
     def _free_room(self) -> None:

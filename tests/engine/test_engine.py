@@ -1,7 +1,9 @@
 """The public door: arrays in, assessments out."""
 
+import gc
 import json
 import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -121,3 +123,20 @@ def test_a_closed_engine_says_so(chest: NDArray[np.float32]) -> None:
 def test_another_device_is_an_error_not_a_fallback() -> None:
     with pytest.raises(BackendUnavailableError, match="cuda"):
         Engine.load(device="cuda")
+
+
+def test_an_assessed_slice_is_not_kept(chest: NDArray[np.float32]) -> None:
+    """Long folders run in flat memory: nothing waits for the garbage collector."""
+    with Engine.load() as engine:
+        engine.assess(chest)
+        slices = [chest.copy() for _ in range(60)]
+        kept = [weakref.ref(hu) for hu in slices]
+        gc.collect()
+        gc.disable()
+        try:
+            engine.assess(slices)
+            slices.clear()
+            rooms = 3 * 8  # what threads may still have in hand
+            assert sum(ref() is not None for ref in kept) <= rooms
+        finally:
+            gc.enable()
