@@ -2,8 +2,9 @@
 
 For benchmarks and tests of speed, size and parity where no fine-tuned weights can be had. Only the
 output head is fitted, in closed form (ridge regression on the template's captions), so that
-captions are worded like the template's (the tiny kinds stray); what they say about a slice is
-chance, and the bundle says so (`score_origin` "random weights").
+captions are worded like the template's (a clause may still go to another level's words;
+`benchmarks.peers` fits a stricter head); what they say about a slice is chance, and the bundle says
+so (`score_origin` "random weights").
 """
 
 from __future__ import annotations
