@@ -123,7 +123,7 @@ def write(kind: str, out: Path, seed: int = 7) -> None:
     """
     torch.manual_seed(seed)
     model = KINDS[kind]().eval()
-    text = _text_model(model).config
+    text = text_model(model).config
     first, end = text.bos_token_id, getattr(text, "sep_token_id", None) or text.eos_token_id
     out.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(out)
@@ -145,7 +145,7 @@ def _tokenizer(size: int, special: dict[int, str]) -> Tokenizer:
     return tokenizer
 
 
-def _text_model(model: Any) -> Any:
+def text_model(model: Any) -> Any:
     """The text half of either kind of model."""
     return model.text_decoder if hasattr(model, "text_decoder") else model.decoder
 
@@ -155,7 +155,7 @@ def _fit_head(folder: Path, seed: int) -> None:
     """Give the head the ridge solution that writes the template's captions, and save again."""
     source: Any = open_source(folder)
     rng = np.random.default_rng(seed)
-    head = _text_model(source.model).get_output_embeddings()
+    head = text_model(source.model).get_output_embeddings()
     states, targets = _states(source, head, rng)
     ids = targets.unique()
     wanted = 20.0 * (targets[:, None] == ids).float()

@@ -24,7 +24,7 @@ def export_encoder(source: Source, path: Path) -> None:
     """Write the encoder graph; batch is dynamic."""
     image, layers = source.facts.image, source.facts.decoder.layers
     pixels = torch.zeros(2, len(image.windows), image.size, image.size)
-    _export(
+    write_graph(
         EncoderGraph(source),
         (pixels,),
         path,
@@ -42,7 +42,7 @@ def export_decoder(source: Source, path: Path) -> None:
     cross = [torch.zeros(2, d.heads, d.source_length, d.head_dim) for _ in range(2 * d.layers)]
     past = [torch.zeros(2, d.heads, d.max_length, d.head_dim) for _ in range(2 * d.layers)]
     batch, length = Dim("batch"), Dim("length")
-    _export(
+    write_graph(
         DecoderGraph(source),
         (tokens, start, cross, past),
         path,
@@ -98,7 +98,7 @@ def check(path: Path) -> None:
                 )
 
 
-def _export(
+def write_graph(
     module: torch.nn.Module,
     example: tuple[object, ...],
     path: Path,
@@ -106,15 +106,28 @@ def _export(
     inputs: list[str],
     outputs: list[str],
     shapes: tuple[object, ...],
+    opset: int = OPSET,
 ) -> None:
-    """Export, name the nodes by their modules, and check."""
+    """Export, name the nodes by their modules, and check.
+
+    Args:
+        module: what becomes the graph.
+        example: its arguments.
+        path: the file.
+        inputs, outputs: names.
+        shapes: dynamic axes of each argument, as `torch.export` takes them.
+        opset: of ONNX.
+
+    Raises:
+        RuntimeError: see `check`.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns of its own deprecations
         program = torch.onnx.export(
             module.eval(),
             example,
             dynamo=True,
-            opset_version=OPSET,
+            opset_version=opset,
             input_names=inputs,
             output_names=outputs,
             dynamic_shapes=shapes,

@@ -96,16 +96,24 @@ def bootstrap(
     predicted: Array, truth: Array, patients: NDArray[np.str_], *, seed: int, rounds: int
 ) -> tuple[float, float]:
     """95 % interval of PLCC; whole patients are drawn, then slices within each."""
-    rng = np.random.default_rng(seed)
-    rows = {name: np.flatnonzero(patients == name) for name in np.unique(patients)}
-    names = list(rows)
-    values = []
-    for _ in range(rounds):
-        drawn = rng.choice(len(names), len(names))
-        picks = np.concatenate([rng.choice(rows[names[i]], len(rows[names[i]])) for i in drawn])
-        if np.std(truth[picks]) > 0 and np.std(predicted[picks]) > 0:
-            values.append(np.corrcoef(predicted[picks], truth[picks])[0, 1])
+    values = [
+        np.corrcoef(predicted[picks], truth[picks])[0, 1]
+        for picks in resamples(patients, rounds, seed)
+        if np.std(truth[picks]) > 0 and np.std(predicted[picks]) > 0
+    ]
     return float(np.percentile(values, 2.5)), float(np.percentile(values, 97.5))
+
+
+def resamples(patients: NDArray[np.str_], rounds: int, seed: int = 0) -> list[NDArray[np.intp]]:
+    """Bootstrap samples of rows: whole patients are drawn, then slices within each."""
+    rng = np.random.default_rng(seed)
+    rows = [np.flatnonzero(patients == name) for name in np.unique(patients)]
+    return [
+        np.concatenate(
+            [rng.choice(rows[i], len(rows[i])) for i in rng.choice(len(rows), len(rows))]
+        )
+        for _ in range(rounds)
+    ]
 
 
 def calibrate(predicted: Array, truth: Array) -> dict[str, dict[str, float]]:

@@ -36,7 +36,7 @@ from .evaluate import (
 )
 from .loop import Learner, Loop, Schedule
 from .model import Captioner, CaptionerConfig, SecondOrderStem
-from .samples import Batch, Samples, Vocabulary, physics
+from .samples import Batch, Samples, Vocabulary, config_for
 from .tokenizer import build_tokenizer
 
 LEVEL_WEIGHT, TEXT_WEIGHT, DRAFT_WEIGHT, PHYSICS_WEIGHT = 1.0, 1.0, 0.5, 0.5
@@ -161,11 +161,7 @@ def main(arguments: list[str] | None = None) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(args.out / "tokenizer.json"))
     vocabulary = Vocabulary.of(tokenizer)
-    config = CaptionerConfig(
-        vocab_size=tokenizer.get_vocab_size(),
-        level_ids=vocabulary.levels,
-        physics=physics(rows).shape[1],
-    )
+    config = config_for(vocabulary, rows)
     stem = SecondOrderStem(config)
     split = {name: rows[rows["split"] == name] for name in ("train", "validation", "test")}
     outsiders = {"train": int(OUTSIDERS * len(split["train"]))}

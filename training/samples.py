@@ -20,7 +20,7 @@ from engine.template import ATTRIBUTES, LEVELS, MAX_SCORE, caption, level_of
 
 from .data.formats import read_slice
 from .data.outsiders import outsider
-from .model import SecondOrderStem, Statistics, image_spec, turned
+from .model import CaptionerConfig, SecondOrderStem, Statistics, image_spec, turned
 
 WORD_SPREAD = 0.5
 """Standard deviation, in levels, of the words that training puts before a level."""
@@ -167,6 +167,15 @@ class Samples:
             return statistics
         transpose, flip, mirror = (bool(v) for v in rng.integers(2, size=3))
         return turned(statistics, transpose=transpose, flip=flip, mirror=mirror)
+
+
+def config_for(vocabulary: Vocabulary, manifest: pd.DataFrame) -> CaptionerConfig:
+    """The captioner that this vocabulary and data set ask for."""
+    return CaptionerConfig(
+        vocab_size=vocabulary.tokenizer.get_vocab_size(),
+        level_ids=vocabulary.levels,
+        physics=physics(manifest).shape[1],
+    )
 
 
 _PHYSICS: Final[Mapping[str, tuple[Callable[[Any], Any], float, float]]] = {

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import warnings
 from pathlib import Path
 from typing import Final, cast
 
@@ -142,21 +141,9 @@ def _export(
     outputs: list[str],
     shapes: tuple[object, ...],
 ) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter warns of its own deprecations
-        program = torch.onnx.export(
-            module.eval(),
-            example,
-            dynamo=True,
-            opset_version=_OPSET,
-            input_names=inputs,
-            output_names=outputs,
-            dynamic_shapes=shapes,
-            verbose=False,
-        )
-    if program is None:
-        raise RuntimeError("torch.onnx.export gave no program")
-    to_onnx.save(program.model_proto, path)
+    to_onnx.write_graph(
+        module, example, path, inputs=inputs, outputs=outputs, shapes=shapes, opset=_OPSET
+    )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..harness.stats import percentiles, ratio
+from ..harness.stats import deviation, percentiles, ratio
 from .contestants import CONTESTANTS, REFERENCE
 from .measure import Outcome
 from .process import Answer
@@ -51,7 +51,7 @@ def figures(outcomes: Sequence[Outcome], batch: int) -> dict[str, Any]:
 def _summary(seconds: Sequence[float]) -> dict[str, Any]:
     return {
         "median": float(np.median(seconds)),
-        "stdev": float(np.std(seconds, ddof=1)) if len(seconds) > 1 else 0.0,
+        "stdev": deviation(np.asarray(seconds)),
         "percentiles": percentiles(seconds),
     }
 

@@ -24,9 +24,10 @@ from engine.errors import IqaError
 from engine.prepare import prepare
 from engine.template import ATTRIBUTES, LEVELS, caption
 from engine.whole_file import written_whole
+from export.random_checkpoint import text_model
 from export.sources.detect import open_source
 
-from .slices import example_slices
+from ..harness.slices import example_slices
 
 LEVELS_NAMED: Final = (1, 4, 3, 2, 2)
 """Of each attribute; only one of them is what the engine's first draft guesses (3, good)."""
@@ -45,10 +46,7 @@ def fit(folder: Path, seed: int = 7) -> None:
         IqaError: the captions still do not come out.
     """
     source: Any = open_source(folder)
-    text = (
-        source.model.text_decoder if hasattr(source.model, "text_decoder") else source.model.decoder
-    )
-    head = text.get_output_embeddings()
+    head = text_model(source.model).get_output_embeddings()
     spec = source.facts.image.spec()
     pixels = torch.from_numpy(np.stack([prepare(hu, spec) for hu in example_slices()]))
     states, targets, weights = _states(source, head, pixels, np.random.default_rng(seed))

@@ -16,9 +16,9 @@ from engine.bundle.store import open_bundle
 from engine.errors import IqaError
 from engine.prepare import prepare
 
+from ..harness.slices import example_slices
 from .contestants import Contestant, Precision
 from .protocol import Setup
-from .slices import example_slices
 
 _ROOT: Final = Path(__file__).parents[2]
 _REQUIREMENTS: Final = Path(__file__).parent / "requirements"

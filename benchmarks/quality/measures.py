@@ -73,18 +73,6 @@ def krocc(a: Array, b: Array) -> float:
     return float(stats.kendalltau(a, b)[0]) if _vary(a, b) else float("nan")
 
 
-def resamples(patients: NDArray[np.str_], rounds: int, seed: int = 0) -> list[Rows]:
-    """Bootstrap samples: whole patients are drawn, then slices within each."""
-    rng = np.random.default_rng(seed)
-    rows = [np.flatnonzero(patients == name) for name in np.unique(patients)]
-    return [
-        np.concatenate(
-            [rng.choice(rows[i], len(rows[i])) for i in rng.choice(len(rows), len(rows))]
-        )
-        for _ in range(rounds)
-    ]
-
-
 def interval(values: Sequence[float]) -> tuple[float, float]:
     """The middle 95 % of bootstrap values; NaN without any."""
     finite = np.asarray(values)[np.isfinite(values)]

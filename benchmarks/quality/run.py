@@ -19,6 +19,7 @@ from engine.template import ATTRIBUTES, caption, level_of
 from training.data.degrade import Degradation
 from training.data.formats import read_slice, read_table
 from training.data.readers import READERS
+from training.evaluate import resamples
 from training.rivals.judge import read_scores
 
 from . import plots, report, stress
@@ -32,7 +33,6 @@ from .measures import (
     intervals,
     paired,
     reliability,
-    resamples,
 )
 
 SCHEMA = "iqagpt-quality-1"

@@ -9,22 +9,17 @@ last line of stdout is the result as one line of JSON.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
+
+from ..harness.options import guarded
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; see `--help`."""
     args = _parser().parse_args(arguments)
-    from engine.errors import IqaError
-
     from .run import run
 
-    try:
-        return run(args)
-    except IqaError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
+    return guarded(run, args)
 
 
 def _parser() -> argparse.ArgumentParser:

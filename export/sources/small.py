@@ -13,7 +13,8 @@ from engine.bundle.manifest import DecoderPart, ImagePart, TokensPart, WindowPar
 from training.model import Captioner, DecoderLayer, image_spec
 
 from ..errors import CheckpointError
-from .base import Facts, Options, Pair, Source, TextDecoder, TextLayer, attend, cut
+from .base import Facts, Options, Pair, Source, TextLayer, attend, cut
+from .text_layers import PositionedText
 
 SENSITIVE = (
     ("vision.statistics", "stem amplitudes: squared filter responses span more than FP16 does"),
@@ -75,21 +76,17 @@ class SmallLayer(TextLayer):
         return result
 
 
-class SmallText(TextDecoder):
-    """Learned positions, one norm before the head."""
+class SmallText(PositionedText):
+    """The small captioner's decoder."""
 
     def __init__(self, model: Captioner) -> None:
-        super().__init__([SmallLayer(cast(DecoderLayer, layer)) for layer in model.decoder])
-        self.words, self.positions = model.words, model.positions
-        self.norm, self.out = model.decoder_norm, model.head
-
-    def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        result: Tensor = self.words(tokens) + self.positions(positions)
-        return result
-
-    def head(self, x: Tensor) -> Tensor:
-        result: Tensor = self.out(self.norm(x))
-        return result
+        super().__init__(
+            [SmallLayer(cast(DecoderLayer, layer)) for layer in model.decoder],
+            words=model.words,
+            positions=model.positions,
+            norm=model.decoder_norm,
+            out=model.head,
+        )
 
 
 class SmallSource(Source):

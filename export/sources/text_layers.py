@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -86,14 +87,20 @@ class Gpt2Layer(TextLayer):
         return result
 
 
-class Gpt2Text(TextDecoder):
-    """`GPT2LMHeadModel` with cross-attention."""
+class PositionedText(TextDecoder):
+    """Learned positions added to the words, one norm before the head."""
 
-    def __init__(self, model: Any) -> None:
-        heads = model.config.num_attention_heads
-        super().__init__([Gpt2Layer(layer, heads) for layer in model.transformer.h])
-        self.words, self.positions = model.transformer.wte, model.transformer.wpe
-        self.norm, self.out = model.transformer.ln_f, model.lm_head
+    def __init__(
+        self,
+        layers: Sequence[TextLayer],
+        *,
+        words: nn.Module,
+        positions: nn.Module,
+        norm: nn.Module,
+        out: nn.Module,
+    ) -> None:
+        super().__init__(layers)
+        self.words, self.positions, self.norm, self.out = words, positions, norm, out
 
     def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
         result: Tensor = self.words(tokens) + self.positions(positions)
@@ -102,6 +109,20 @@ class Gpt2Text(TextDecoder):
     def head(self, x: Tensor) -> Tensor:
         result: Tensor = self.out(self.norm(x))
         return result
+
+
+class Gpt2Text(PositionedText):
+    """`GPT2LMHeadModel` with cross-attention."""
+
+    def __init__(self, model: Any) -> None:
+        heads, body = model.config.num_attention_heads, model.transformer
+        super().__init__(
+            [Gpt2Layer(layer, heads) for layer in body.h],
+            words=body.wte,
+            positions=body.wpe,
+            norm=body.ln_f,
+            out=model.lm_head,
+        )
 
 
 def _linear(transposed: Any) -> nn.Linear:

@@ -15,10 +15,11 @@ from scipy import stats
 
 from benchmarks.quality.__main__ import main
 from benchmarks.quality.captions import caption_measures
-from benchmarks.quality.measures import agree, ceiling, paired, reliability, resamples
+from benchmarks.quality.measures import agree, ceiling, paired, reliability
 from engine import Engine
 from engine.template import ATTRIBUTES, caption
 from tests.support import dataset
+from training.evaluate import resamples
 from training.finetune import main as finetune
 from training.rivals.__main__ import main as rival
 

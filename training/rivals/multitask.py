@@ -27,7 +27,7 @@ from engine.whole_file import written_whole
 from ..finetune import physics_loss
 from ..loop import Learner, Loop, Schedule
 from ..model import Captioner, CaptionerConfig, SecondOrderStem, Statistics, image_spec
-from ..samples import Batch, Samples, Vocabulary, physics
+from ..samples import Batch, Samples, Vocabulary, config_for
 from ..tokenizer import build_tokenizer
 from .base import Array, Case, WeightsMissingError
 
@@ -127,13 +127,8 @@ def train(data: Path, rows: pd.DataFrame, out: Path, task: Task, schedule: Sched
         task: which head.
         schedule: the captioner's.
     """
-    tokenizer = build_tokenizer()
-    vocabulary = Vocabulary.of(tokenizer)
-    config = CaptionerConfig(
-        vocab_size=tokenizer.get_vocab_size(),
-        level_ids=vocabulary.levels,
-        physics=physics(rows).shape[1],
-    )
+    vocabulary = Vocabulary.of(build_tokenizer())
+    config = config_for(vocabulary, rows)
     torch.manual_seed(schedule.seed)
     model = Multitask(config, task)
     out.mkdir(parents=True, exist_ok=True)
