@@ -1,12 +1,13 @@
 """FP32 graphs -> INT8 for CPUs, by ONNX Runtime's static quantizer, calibrated on real slices.
 
 MatMuls with weights get 8-bit unsigned activations, one scale each, and 7-bit signed weights, one
-scale a column: standard QuantizeLinear and DequantizeLinear before the MatMul, which a runtime fuses; its
-sums leave as FP32. Scales are fixed beforehand, so a row's numbers depend neither on the other rows of a batch
-nor on how many tokens a pass has: drafted decoding stays equal to greedy decoding. (Dynamic
-quantization takes its scale from the whole tensor; both equalities break. export/README.md has the
-figures, and those of weight-only quantization.) The eighth bit of the weights is left out because
-CPUs without VNNI add pairs of products in 16 bits and would saturate; so all CPUs agree.
+scale a column: standard QuantizeLinear and DequantizeLinear before the MatMul, which a runtime
+fuses; its sums leave as FP32. Scales are fixed beforehand, so a row's numbers depend neither on the
+other rows of a batch nor on how many tokens a pass has: drafted decoding stays equal to greedy
+decoding. (Dynamic quantization takes its scale from the whole tensor; both equalities break.
+export/README.md has the figures, and those of weight-only quantization.) The eighth bit of the
+weights is left out because CPUs without VNNI add pairs of products in 16 bits and would saturate;
+so all CPUs agree.
 """
 
 from __future__ import annotations
