@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .backends.base import GraphShapes
+from .backends.fork import end_children_early
 from .backends.select import open_graphs
 from .backends.tensorrt import CompiledEngine
 from .bundle.manifest import DECODER, ENCODER, Manifest
@@ -31,6 +32,7 @@ def open_captioner(
         BackendUnavailableError: the device or its runtime is not there.
         BackendError: the graphs cannot be opened or run.
     """
+    end_children_early()
     graphs = open_graphs(
         bundle.folder / ENCODER,
         bundle.folder / DECODER,

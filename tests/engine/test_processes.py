@@ -51,6 +51,33 @@ def test_a_fork_gets_an_error_that_names_the_remedy_and_may_load_its_own(example
     assert "Error" not in run.stderr
 
 
+BARE_FORK = """
+engine = Engine.load()
+engine.assess(hu)
+child = os.fork()
+if child == 0:
+    try:
+        engine.assess(hu)
+    except EngineForkedError:
+        print("typed", end="")  # still in Python's buffer when the child ends
+    %s
+_, status = os.waitpid(child, 0)
+assert os.waitstatus_to_exitcode(status) == %d, status
+engine.assess(hu)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.parametrize(
+    ("end", "status"), [("sys.exit(7)", 7), ("sys.exit()", 0), ("raise SystemError", 1)]
+)
+def test_a_bare_fork_ends_with_its_status(examples: Path, end: str, status: int) -> None:
+    """ONNX Runtime's exit handlers would wait for threads that the child has not."""
+    run = _run(BARE_FORK % (end, status), examples)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == "typed"
+
+
 def test_spawned_processes_load_their_own(examples: Path, tmp_path: Path) -> None:
     script = tmp_path / "spawned.py"
     body = """
