@@ -100,6 +100,22 @@ def test_two_runs_of_the_same_thing_are_the_same(write: Write) -> None:
     assert sum(codes) == 0
 
 
+@pytest.mark.parametrize(("factor", "code"), [(1.2, 0), (1.6, 1)])
+def test_a_slower_machine_is_not_a_slower_version(
+    factor: float, code: int, write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The machine's own product took 1.3 times as long in B."""
+    a = write("a.json", spells(1), spells(2), sgemm_gflops=130.0)
+    b = write("b.json", spells(3, factor), spells(4), sgemm_gflops=100.0)
+    assert main([a, b]) == code
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["margin"] == pytest.approx(0.3)
+    other = write("c.json", spells(3, factor), spells(4), sgemm_gflops=10.0, device="cuda")
+    main([a, other, "--across"])
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["margin"] == 0.05, "another device is what is to be compared"
+
+
 def test_a_slower_stage_alone_is_shown_but_decides_nothing(
     write: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
