@@ -16,6 +16,7 @@ from tqdm import tqdm
 from engine.template import ATTRIBUTES
 
 from .data.degrade import Degradation, Degrader, draw
+from .data.maps import cell_maps
 from .data.measure import Measurements, measure
 from .data.readers import READERS, mean_scores, read
 from .data.scans import Original, read_originals, split_patients, vary
@@ -23,6 +24,8 @@ from .data.scans import Original, read_originals, split_patients, vary
 MANIFEST = "manifest.csv"
 ORIGINALS = 24
 """Most originals of one patient."""
+DERIVED = 24
+"""At least as many more of a training patient are derived from those, see `vary`."""
 
 
 def build(
@@ -32,7 +35,8 @@ def build(
 
     Args:
         scans: folder of originals, see `training.data.scans.read_originals`.
-        out: where `manifest.csv`, `slices/*.npy` (int16 HU) and the pictures go.
+        out: where `manifest.csv`, `slices/*.npy` (int16 HU), `maps/*.npy` (float16, see
+            `training.data.maps`) and the pictures go.
         ids: scans to use; all when None.
         count: slices to make; a training patient gives twice as many as another.
         seed: the same seed gives the same data set.
@@ -40,9 +44,11 @@ def build(
     """
     found = read_originals(scans, ids, per_patient=ORIGINALS)
     split = split_patients(found, seed)
-    originals = _varied(found, split, seed)
-    (out / "slices").mkdir(parents=True, exist_ok=True)
-    shares = _shares(originals, split, count)
+    quota = _quota(split, count)
+    originals = _varied(found, split, quota, seed)
+    for folder in ("slices", "maps"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    shares = _shares(originals, quota)
     jobs = [
         (original, split[original.patient], n, first, seed, out)
         for original, n, first in zip(originals, shares, np.cumsum([0, *shares[:-1]]), strict=True)
@@ -80,27 +86,32 @@ def score(manifest: pd.DataFrame, seed: int) -> pd.DataFrame:
     return scored
 
 
-def _varied(originals: list[Original], split: dict[str, str], seed: int) -> list[Original]:
-    """Training patients get other fields of view; the others are judged as they were scanned."""
+def _quota(split: dict[str, str], count: int) -> dict[str, int]:
+    """How many slices each patient gives: patients, not slices, weigh the same."""
+    weight = {patient: 2 if part == "train" else 1 for patient, part in split.items()}
+    return {patient: -(-count * w // sum(weight.values())) for patient, w in weight.items()}
+
+
+def _varied(
+    originals: list[Original], split: dict[str, str], quota: dict[str, int], seed: int
+) -> list[Original]:
+    """Training patients get derived originals too; the others are judged as they were scanned."""
     patients: dict[str, list[Original]] = {}
     for original in originals:
         patients.setdefault(original.patient, []).append(original)
-    return [
-        original
-        for name, own in patients.items()
-        for original in (vary(own, ORIGINALS, seed) if split[name] == "train" else own)
-    ]
+    varied = []
+    for name, own in patients.items():
+        some = min(ORIGINALS + DERIVED, quota[name])
+        varied.extend(vary(own, some, seed) if split[name] == "train" else own)
+    return varied
 
 
-def _shares(originals: list[Original], split: dict[str, str], count: int) -> list[int]:
-    """How many slices each original gives: patients, not slices, weigh the same."""
-    weight = {patient: 2 if part == "train" else 1 for patient, part in split.items()}
-    total = sum(weight.values())
+def _shares(originals: list[Original], quota: dict[str, int]) -> list[int]:
+    """How many slices each original gives, in the order of patients."""
     shares: list[int] = []
     for patient in dict.fromkeys(o.patient for o in originals):
         n = sum(o.patient == patient for o in originals)
-        share = -(-count * weight[patient] // total)
-        shares.extend(share // n + (i < share % n) for i in range(n))
+        shares.extend(quota[patient] // n + (i < quota[patient] % n) for i in range(n))
     return shares
 
 
@@ -113,12 +124,14 @@ def _degrade_original(job: tuple[Original, str, int, int, int, Path]) -> list[di
         rng = np.random.default_rng([seed, number])
         degradation = Degradation() if number == first else draw(rng)
         layers = degrader.apply(degradation, rng)
-        name = f"slices/{number:05d}.npy"
+        name, maps = f"slices/{number:05d}.npy", f"maps/{number:05d}.npy"
         np.save(out / name, np.rint(layers.image).astype(np.int16))
+        np.save(out / maps, cell_maps(layers, original.hu))
         rows.append(
             {
                 "id": number,
                 "file": name,
+                "maps": maps,
                 "split": split,
                 "patient": original.patient,
                 "scan": original.scan,

@@ -1,10 +1,11 @@
 """`python -m training.finetune DATA --out CHECKPOINT`: train the captioner to write captions.
 
 The first half trains the encoder: by the head that guesses the levels for the first draft, and,
-where the data set knows what was done to a slice and what was measured on it, by a head that
-training alone uses (readers round, physics does not). Then the captions join in. The level words'
-targets are soft, so that their probabilities become a continuous score. Pictures that are no CT
-slices are shown with no level favoured, so that the captioner is not sure of itself there.
+where the data set knows what was done to a slice and what was measured on it and where, by two
+heads that training alone uses (readers round and say little, physics does not). Then the captions
+join in. The level words' targets are soft, so that their probabilities become a continuous score.
+Pictures that are no CT slices are shown with no level favoured, so that the captioner is not sure
+of itself there.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ from .model import Captioner, CaptionerConfig, SecondOrderStem
 from .samples import Batch, Samples, Vocabulary, config_for
 from .tokenizer import build_tokenizer
 
-LEVEL_WEIGHT, TEXT_WEIGHT, DRAFT_WEIGHT, PHYSICS_WEIGHT = 1.0, 1.0, 0.5, 0.5
+LEVEL_WEIGHT, TEXT_WEIGHT, DRAFT_WEIGHT, PHYSICS_WEIGHT, MAPS_WEIGHT = 1.0, 1.0, 0.5, 0.5, 1.0
 EXPECTED_WEIGHT = 0.5
 """Of the squared error of expected levels: the scores are what the probabilities are for."""
 
@@ -48,24 +49,29 @@ OUTSIDERS = 0.08
 """Pictures that are no CT slices, per training slice; drawn as often as one patient's."""
 PRETRAINED = 0.5
 """Share of the schedule before the first caption."""
+PARTS = ("physics", "maps", "outsiders", "pretraining")
+"""Of the recipe, for ablations."""
 
 
 class CaptionLearner(Learner[Batch]):
     """The captioner on its way: first the encoder and its heads, then captions as well."""
 
-    def __init__(self, config: CaptionerConfig, vocabulary: Vocabulary) -> None:
+    def __init__(
+        self, config: CaptionerConfig, vocabulary: Vocabulary, pretrained: float = PRETRAINED
+    ) -> None:
         super().__init__()
         self.captioner, self.vocabulary = Captioner(config), vocabulary
-        self.ready = False
+        self.pretrained, self.ready = pretrained, False
 
     def loss(self, batch: Batch, progress: float) -> Tensor:
-        """That of the heads, and from `PRETRAINED` on that of the caption."""
-        self.ready = progress >= PRETRAINED
-        features = self.captioner.features(batch.statistics)
+        """That of the heads, and after the pretraining that of the caption."""
+        self.ready = progress >= self.pretrained
+        features = self.captioner.features(batch.statistics, batch.kept)
         loss = DRAFT_WEIGHT * _level_loss(
             self.captioner.guess(features).log_softmax(-1), batch.soft
         )
         loss = loss + physics_loss(self.captioner, features, batch)
+        loss = loss + maps_loss(self.captioner, features, batch)
         return loss + caption_loss(self.captioner, features, batch) if self.ready else loss
 
     def expected(self, batch: Batch) -> Tensor:
@@ -99,8 +105,19 @@ def physics_loss(model: Captioner, features: Tensor, batch: Batch) -> Tensor:
     known = ~batch.physics.isnan().any(1)
     if model.physics_head is None or not bool(known.any()):
         return features.new_zeros(())
-    guessed = model.physics_head(features[known].mean(1))
+    guessed = model.physics_head(model.pooled(features[known]))
     return PHYSICS_WEIGHT * functional.smooth_l1_loss(guessed, batch.physics[known])
+
+
+def maps_loss(model: Captioner, features: Tensor, batch: Batch) -> Tensor:
+    """Error of the head of maps at the tokens of rows whose maps are known; 0 without a head."""
+    known = ~batch.maps.isnan().any(2).any(1)
+    if model.maps_head is None or not bool(known.any()):
+        return features.new_zeros(())
+    truth = batch.maps
+    if batch.kept is not None:
+        truth = truth.gather(1, batch.kept[..., None].expand(-1, -1, truth.shape[2]))
+    return MAPS_WEIGHT * functional.smooth_l1_loss(model.maps_head(features[known]), truth[known])
 
 
 def _level_loss(logprobs: Tensor, soft: Tensor) -> Tensor:
@@ -149,6 +166,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=usual.steps, help="optimizer steps")
     parser.add_argument("--batch", type=int, default=usual.batch, help="slices per step")
     parser.add_argument("--every", type=int, default=usual.every, help="steps per validation")
+    parser.add_argument(
+        "--without",
+        choices=PARTS,
+        action="append",
+        default=[],
+        help="ablation: leave a part of the recipe away; may be given more than once",
+    )
     args = parser.parse_args(arguments)
     schedule = Schedule(steps=args.steps, batch=args.batch, every=args.every)
     try:
@@ -162,16 +186,24 @@ def main(arguments: list[str] | None = None) -> int:
     tokenizer.save(str(args.out / "tokenizer.json"))
     vocabulary = Vocabulary.of(tokenizer)
     config = config_for(vocabulary, rows)
+    config = replace(
+        config,
+        physics=0 if "physics" in args.without else config.physics,
+        maps=0 if "maps" in args.without else config.maps,
+    )
     stem = SecondOrderStem(config)
     split = {name: rows[rows["split"] == name] for name in ("train", "validation", "test")}
     outsiders = {"train": int(OUTSIDERS * len(split["train"]))}
+    if "outsiders" in args.without:
+        outsiders.clear()
     parts = {
         name: Samples(folder, part, stem, vocabulary, outsiders.get(name, 0))
         for name, part in split.items()
     }
     started = time.perf_counter()
     torch.manual_seed(schedule.seed)
-    learner = CaptionLearner(config, vocabulary)
+    pretrained = 0.0 if "pretraining" in args.without else PRETRAINED
+    learner = CaptionLearner(config, vocabulary, pretrained)
     Loop(learner, parts["train"], parts["validation"], args.out, schedule).run()
     best, origin = learner.captioner, rows["origin"].iloc[0]
     results = finish(best, parts["validation"], parts["test"], args.out, origin)

@@ -19,9 +19,12 @@ from engine.prepare import resample, to_pixels
 from engine.template import ATTRIBUTES, LEVELS, MAX_SCORE, caption, level_of
 
 from .data.formats import read_slice
+from .data.maps import MAPS
 from .data.outsiders import outsider
 from .model import CaptionerConfig, SecondOrderStem, Statistics, image_spec, turned
 
+TOKEN_DROPOUT = 0.25
+"""Share of a slice's tokens that training leaves out."""
 WORD_SPREAD = 0.5
 """Standard deviation, in levels, of the words that training puts before a level."""
 
@@ -63,6 +66,8 @@ class Batch:
         soft: (B, A, K) probability of each level: a score between two levels belongs to both.
         physics: (B, P) what was done and measured, see `physics`; P is 0 where nobody knows, and
             a row is NaN where it does not apply.
+        maps: (B, S, M) where it was measured, for every token, see `maps`; like `physics`.
+        kept: (B, S') the tokens to learn from; None for all.
     """
 
     statistics: Statistics
@@ -71,6 +76,8 @@ class Batch:
     slots: Tensor
     soft: Tensor
     physics: Tensor
+    maps: Tensor
+    kept: Tensor | None
 
 
 class Samples:
@@ -97,20 +104,21 @@ class Samples:
         self.scores = manifest[list(ATTRIBUTES)].to_numpy(np.float32)
         self.patients = manifest["patient"].to_numpy(np.str_)
         self.physics = torch.from_numpy(physics(manifest))
+        self.maps = maps(data, manifest)
         found = [
             self._measure(read_slice(data / name))
             for name in tqdm(manifest["file"], desc="measure", unit="slice")
         ]
         if outsiders:
             found += self._outsiders(data, manifest, outsiders)
-        self.energies = torch.cat([energy for energy, _ in found])
+        self.measured = torch.cat([measured for measured, _ in found])
         self.quarters = torch.cat([quarter for _, quarter in found])
 
     def _measure(self, hu: NDArray[np.float32]) -> Statistics:
-        """The stem's statistics; the pixels in half precision, to save memory."""
+        """The stem's statistics, in half precision to save memory."""
         pixels = to_pixels(resample(hu, self._spec.size), self._spec)
-        energy, quarter = self._stem.statistics(torch.from_numpy(pixels)[None])
-        return energy, quarter.half()
+        measured, quarter = self._stem.statistics(torch.from_numpy(pixels)[None])
+        return measured.half(), quarter.half()
 
     def _outsiders(self, data: Path, manifest: pd.DataFrame, count: int) -> list[Statistics]:
         """Measure `count` pictures that are no CT slices, and enter them as unscored."""
@@ -124,8 +132,10 @@ class Samples:
         unknown = np.full((count, len(ATTRIBUTES)), np.nan, np.float32)
         self.scores = np.concatenate([self.scores, unknown])
         self.patients = np.append(self.patients, np.full(count, "outsiders"))
-        nothing = torch.full((count, self.physics.shape[1]), torch.nan)
-        self.physics = torch.cat([self.physics, nothing])
+        self.physics, self.maps = (
+            torch.cat([known, known.new_full((count, *known.shape[1:]), torch.nan)])
+            for known in (self.physics, self.maps)
+        )
         return found
 
     def __len__(self) -> int:
@@ -134,9 +144,9 @@ class Samples:
     def batch(self, rows: NDArray[np.intp], rng: np.random.Generator | None = None) -> Batch:
         """The rows as a batch.
 
-        With `rng`, for training: turned and mirrored at random, and the words before a level are
-        off by a level now and then, so that each level is read from the slice and not from the
-        words before it.
+        With `rng`, for training: turned and mirrored at random, a share of the tokens left out,
+        and the words before a level are off by a level now and then, so that each level is read
+        from the slice and not from the words before it.
         """
         scores = self.scores[rows]
         said = scores if rng is None else scores + rng.normal(0.0, WORD_SPREAD, scores.shape)
@@ -152,21 +162,39 @@ class Samples:
         padded = np.full((len(rows), length), -1, np.int64)
         for line, ids in zip(padded, tokens, strict=True):
             line[: len(ids)] = ids
+        statistics, local, kept = self._seen(torch.from_numpy(rows), rng)
         return Batch(
-            statistics=self._statistics(rows, rng),
+            statistics=statistics,
             inputs=torch.from_numpy(np.maximum(padded[:, :-1], 0)),
             targets=torch.from_numpy(padded[:, 1:]),
             slots=torch.tensor([self.vocabulary.slots(ids) for ids in tokens]) - 1,
             soft=torch.from_numpy(soft_levels(scores)),
             physics=self.physics[torch.from_numpy(rows)],
+            maps=local,
+            kept=kept,
         )
 
-    def _statistics(self, rows: NDArray[np.intp], rng: np.random.Generator | None) -> Statistics:
-        statistics = self.energies[rows], self.quarters[rows].float()
-        if rng is None:
-            return statistics
-        transpose, flip, mirror = (bool(v) for v in rng.integers(2, size=3))
-        return turned(statistics, transpose=transpose, flip=flip, mirror=mirror)
+    def _seen(
+        self, rows: Tensor, rng: np.random.Generator | None
+    ) -> tuple[Statistics, Tensor, Tensor | None]:
+        """Statistics, maps and kept tokens; with `rng`, turned alike and fewer."""
+        statistics = self.measured[rows].float(), self.quarters[rows].float()
+        cells, kept = self.maps[rows].float(), None
+        if rng is not None:
+            transpose, flip, mirror = (bool(v) for v in rng.integers(2, size=3))
+            statistics = turned(statistics, transpose=transpose, flip=flip, mirror=mirror)
+            dims = [d for d, wanted in ((-2, flip), (-1, mirror)) if wanted]
+            cells = (cells.transpose(-1, -2) if transpose else cells).flip(dims)
+            count = self._stem.config.grid**2
+            order = rng.random((len(rows), count)).argsort(1)
+            kept = torch.from_numpy(order[:, : round(count * (1.0 - TOKEN_DROPOUT))])
+        return statistics, _by_token(cells), kept
+
+
+def _by_token(cells: Tensor) -> Tensor:
+    """(B, M, cells, cells) -> (B, tokens, M * 4): the four cells of each token."""
+    fours = cells.unfold(2, 2, 2).unfold(3, 2, 2)  # (B, M, grid, grid, 2, 2)
+    return fours.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
 
 
 def config_for(vocabulary: Vocabulary, manifest: pd.DataFrame) -> CaptionerConfig:
@@ -175,6 +203,7 @@ def config_for(vocabulary: Vocabulary, manifest: pd.DataFrame) -> CaptionerConfi
         vocab_size=vocabulary.tokenizer.get_vocab_size(),
         level_ids=vocabulary.levels,
         physics=physics(manifest).shape[1],
+        maps=4 * len(MAPS) if "maps" in manifest else 0,
     )
 
 
@@ -209,6 +238,19 @@ def physics(manifest: pd.DataFrame) -> NDArray[np.float32]:
         for name, (scale, mean, deviation) in _PHYSICS.items()
     ]
     return np.stack(columns, 1).astype(np.float32)
+
+
+def maps(data: Path, manifest: pd.DataFrame) -> Tensor:
+    """Where it was measured, standardised, half precision: (N, M, cells, cells).
+
+    M is 0 for data sets that do not know.
+    """
+    if "maps" not in manifest:
+        return torch.zeros((len(manifest), 0, 2, 2), dtype=torch.half)
+    found = np.stack([np.load(data / name, allow_pickle=False) for name in manifest["maps"]])
+    amplitudes = (np.log2(1.0 + found[:, :-1].astype(np.float32) / 3.0) - 2.0) / 1.7
+    tissue = (found[:, -1:].astype(np.float32) - 0.4) / 0.4
+    return torch.from_numpy(np.concatenate([amplitudes, tissue], 1)).half()
 
 
 def soft_levels(scores: NDArray[np.float32]) -> NDArray[np.float32]:

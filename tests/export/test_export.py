@@ -32,7 +32,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_export_load_assess(checkpoint: Path, tmp_path: Path, chest: NDArray[np.float32]) -> None:
-    slices = [chest, chest[::-1], chest.T]
+    flat = np.where(chest > -500, 0.0, -1000.0)  # zero over zero, should export round a floor away
+    slices = [chest, chest[::-1], chest.T, flat.astype(np.float32)]
     manifest = export(checkpoint, tmp_path / "bundle", slices)
     assert manifest.parity["captions_identical"] == 1.0
     assert manifest.parity["probability_max"] < 1e-4

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from engine.template import ATTRIBUTES, LEVELS
 from tests.training.test_model import VOCABULARY, tiny
+from training.data.maps import CELL_PX, MAPS
 from training.data.outsiders import outsider
 from training.finetune import CaptionLearner
 from training.model import SecondOrderStem
-from training.samples import Samples
+from training.samples import TOKEN_DROPOUT, Samples
 
 _SLICES = [np.full((128, 128), 40.0, np.float32), np.zeros((128, 128), np.float32)]
 _SLICES[0][32:96, 32:96] = np.linspace(-900.0, 900.0, 64)
@@ -49,9 +50,29 @@ def test_training_favours_no_level_for_them(tmp_path: Path, chest: NDArray[np.fl
     assert torch.isfinite(learner.loss(batch, 1.0))
 
 
-def test_tokens_are_left_out_in_training_alone() -> None:
+def test_maps_turn_with_the_slice_and_tokens_are_left_out(
+    tmp_path: Path, chest: NDArray[np.float32]
+) -> None:
+    """The map here marks one corner; after any turn it is the corner that has the slice's air."""
+    size = tiny().size
+    marked = np.zeros((len(MAPS), size // CELL_PX, size // CELL_PX), np.float16)
+    marked[0, 0, 0] = 100.0
+    corner = np.full(chest.shape, 0.0, np.float32)
+    corner[: corner.shape[0] // 4, : corner.shape[1] // 4] = -1000.0
+    np.save(tmp_path / "0.npy", corner)
+    np.save(tmp_path / "maps.npy", marked)
+    row = {"file": "0.npy", "maps": "maps.npy", "patient": "a", **dict.fromkeys(ATTRIBUTES, 3.0)}
+    samples = Samples(tmp_path, pd.DataFrame([row]), SecondOrderStem(tiny()), VOCABULARY)
+    tokens = tiny().grid ** 2
+    for seed in range(12):
+        batch = samples.batch(np.zeros(1, np.intp), np.random.default_rng(seed))
+        pixels = batch.statistics[1][0, 1].unfold(0, 8, 8).unfold(1, 8, 8).mean((-1, -2))
+        streak = batch.maps[0, :, :4].max(1).values.reshape(tiny().grid, -1)
+        darkest = pixels.reshape(tiny().grid, 2, -1, 2).amin((1, 3)).argmin()
+        assert streak.argmax() == darkest
+        assert batch.kept is not None
+        assert batch.kept.shape == (1, round(tokens * (1.0 - TOKEN_DROPOUT)))
+    whole = samples.batch(np.zeros(1, np.intp))
+    assert whole.kept is None
     captioner = CaptionLearner(tiny(), VOCABULARY).captioner
-    statistics = captioner.stem.statistics(torch.rand(2, 3, 128, 128))
-    tokens = captioner.config.grid**2
-    assert captioner.eval().features(statistics).shape[1] == tokens
-    assert captioner.train().features(statistics).shape[1] == round(tokens * 0.75)
+    assert captioner.features(whole.statistics).shape[1] == tokens

@@ -86,13 +86,15 @@ def _draw_artifact(rng: Rng) -> dict[str, float | int]:
         return {"ring": float(np.exp(rng.uniform(np.log(0.002), np.log(0.03))))}
     return {
         "metal_px": float(rng.uniform(2.0, 7.0)),
-        "hardening": float(np.exp(rng.uniform(np.log(0.003), np.log(0.05)))),
+        "hardening": float(np.exp(rng.uniform(np.log(0.01), np.log(0.2)))),
     }
 
 
 @dataclass(frozen=True, slots=True)
 class Layers:
     """A degraded slice and the companions that the readers measure on; all (size, size) HU.
+
+    An implant is in all three: it is anatomy by now, only what it casts is an artifact.
 
     Attributes:
         image: the degraded slice.
@@ -133,7 +135,9 @@ class Degrader:
     def apply(self, degradation: Degradation, rng: Rng) -> Layers:
         """The degraded slice and its companions."""
         noise = self._noise(degradation.dose, rng)
-        artifacts = self._artifacts(degradation, rng)
+        disc = self._disc(degradation.metal_px, rng)
+        artifacts = self._artifacts(degradation, disc, rng)
+        hu = self.hu + self._implant(disc)
 
         def kernel(hu: Array) -> Array:
             if degradation.blur_px > 0.0:
@@ -142,13 +146,12 @@ class Degrader:
                 hu = denoise_tv_chambolle(hu, degradation.smoothing, max_num_iter=30)
             return hu.astype(np.float32)
 
-        quiet = kernel(self.hu + noise)
+        quiet = np.clip(kernel(hu + noise), -1024.0, 3071.0)
+        image = np.clip(kernel(hu + noise + artifacts), -1024.0, 3071.0)
         return Layers(
-            image=np.clip(kernel(self.hu + noise + artifacts), -1024, 3071)
-            if artifacts.any()
-            else quiet,
+            image=image if artifacts.any() else quiet,
             without_artifacts=quiet,
-            noise_free=kernel(self.hu),
+            noise_free=kernel(hu),
             kernel=kernel,
         )
 
@@ -168,7 +171,21 @@ class Degrader:
         image = self.scanner.reconstruct(error.astype(np.float32))
         return np.asarray(ndimage.gaussian_filter(image, self._kernel_px), np.float32)
 
-    def _artifacts(self, d: Degradation, rng: Rng) -> Array:
+    def _disc(self, radius_px: float, rng: Rng) -> NDArray[np.bool_]:
+        """Where in the body an implant is, if anywhere: (size, size)."""
+        if radius_px <= 0.0:
+            return np.zeros(self.hu.shape, np.bool_)
+        rows, columns = np.nonzero(self.body if self.body.any() else np.ones_like(self.body))
+        pick = int(rng.integers(len(rows)))
+        y, x = np.ogrid[: self.hu.shape[0], : self.hu.shape[1]]
+        return np.asarray((y - rows[pick]) ** 2 + (x - columns[pick]) ** 2 <= radius_px**2)
+
+    def _implant(self, disc: NDArray[np.bool_]) -> Array:
+        """The HU that an implant adds, as sharp as the slice is."""
+        added = np.where(disc, np.float32(3071.0) - self.hu, np.float32(0.0))
+        return np.asarray(ndimage.gaussian_filter(added, self._kernel_px), np.float32)
+
+    def _artifacts(self, d: Degradation, disc: NDArray[np.bool_], rng: Rng) -> Array:
         """The HU that sparse views, a missing wedge, motion, rings and metal add."""
         change = np.zeros_like(self.hu)
         scanner = self.scanner
@@ -185,7 +202,7 @@ class Degrader:
                 np.broadcast_to((d.ring * gain).astype(np.float32), self.sinogram.shape)
             )
         if d.metal_px > 0.0:
-            change += self._metal(d, rng)
+            change += self._hardening(d.hardening, disc)
         if d.views < VIEWS:
             step_views = slice(int(rng.integers(VIEWS // d.views)), None, VIEWS // d.views)
             change += scanner.reconstruct(self.sinogram, step_views)
@@ -198,14 +215,10 @@ class Degrader:
             change += scanner.reconstruct(masked - self.sinogram)
         return change
 
-    def _metal(self, d: Degradation, rng: Rng) -> Array:
-        """A metal disc within the body, with the beam hardening that it and bone cause."""
-        rows, columns = np.nonzero(ndimage.binary_erosion(self.body, iterations=20) | self.body)
-        pick = int(rng.integers(len(rows)))
-        y, x = np.ogrid[: self.hu.shape[0], : self.hu.shape[1]]
-        disc = (y - rows[pick]) ** 2 + (x - columns[pick]) ** 2 <= d.metal_px**2
+    def _hardening(self, coefficient: float, disc: NDArray[np.bool_]) -> Array:
+        """The shadows and streaks that a metal disc and bone cast together."""
         with_metal = np.where(disc, np.float32(_METAL_HU), self.hu)
         dense = np.where(with_metal > 300.0, with_metal, -1000.0).astype(np.float32)
         line = self.scanner.project(dense)
-        shadow = self.scanner.reconstruct(-np.float32(d.hardening) * line**2)
-        return np.where(disc, np.float32(3071.0) - self.hu, shadow).astype(np.float32)
+        shadow = self.scanner.reconstruct(-np.float32(coefficient) * line**2)
+        return np.where(disc, np.float32(0.0), shadow).astype(np.float32)

@@ -19,6 +19,8 @@ from .edges import edge_width
 Array = NDArray[np.float32]
 
 PATCH = 32
+EDGE_MARGIN_PX = 8
+"""Streaks are measured this far from edges: motion moves them by nearly as much."""
 LESION_RADIUS_PX = 4.0
 LESION_CONTRAST_HU = 20.0
 
@@ -31,7 +33,8 @@ class Measurements:
         noise_hu: local standard deviation in soft tissue, HU (global noise level).
         coarse_noise_hu: the same after a 1.5 px blur: the coarse part, which hides more.
         mtf50: frequency at which the effective MTF falls to one half, cycles/pixel.
-        streak_hu: root mean square of the artifacts in even tissue, HU, slow shading left out.
+        streak_hu: root mean square of the artifacts in even tissue far from edges, HU, slow
+            shading left out.
         detectability: d' of a non-prewhitening observer with eye filter, small lesion.
     """
 
@@ -54,7 +57,7 @@ def measure(layers: Layers, original: Array, body: NDArray[np.bool_]) -> Measure
         noise_hu=_local_deviation(quiet, tissue),
         coarse_noise_hu=_local_deviation(ndimage.gaussian_filter(quiet, 1.5), tissue),
         mtf50=0.1874 / edge_width(layers.noise_free),
-        streak_hu=_streak_energy(layers.image - quiet, tissue if tissue.sum() > 200 else body),
+        streak_hu=_streak_energy(layers.image - quiet, _far_from_edges(tissue, body)),
         detectability=_detectability(layers, tissue, _local_deviation(layers.noise_free, tissue)),
     )
 
@@ -68,6 +71,12 @@ def soft_tissue(hu: Array) -> NDArray[np.bool_]:
     return ndimage.binary_erosion(mask, iterations=2)
 
 
+def _far_from_edges(tissue: NDArray[np.bool_], body: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Where streaks are measured: the inner even tissue; all of it, or the body, if too little."""
+    inner = ndimage.distance_transform_edt(tissue) > EDGE_MARGIN_PX
+    return next((mask for mask in (inner, tissue) if np.count_nonzero(mask) > 200), body)
+
+
 def _local_deviation(hu: Array, tissue: NDArray[np.bool_]) -> float:
     """Typical standard deviation within 9 x 9 pixels, HU: the lower third is free of anatomy."""
     mean = ndimage.uniform_filter(hu, 9)
@@ -76,14 +85,19 @@ def _local_deviation(hu: Array, tissue: NDArray[np.bool_]) -> float:
     return float(np.sqrt(np.percentile(values, 33))) if values.size else 0.0
 
 
+def streaks(artifacts: Array) -> Array:
+    """Streaks, rings and ghosts without slow shading, HU, at most half a soft-tissue window."""
+    band = ndimage.gaussian_filter(artifacts, 0.7) - ndimage.gaussian_filter(artifacts, 16.0)
+    return np.clip(band, -200.0, 200.0)
+
+
 def _streak_energy(artifacts: Array, where: NDArray[np.bool_]) -> float:
-    """Root mean square of streaks, rings and ghosts, HU, each at most half a soft-tissue window.
+    """Root mean square of the streaks, HU.
 
     Displaced edges (motion) are not counted where they are, only what they cast over tissue.
     """
-    streaks = ndimage.gaussian_filter(artifacts, 0.7) - ndimage.gaussian_filter(artifacts, 16.0)
-    values = np.minimum(np.abs(streaks[where] if where.any() else streaks), 200.0)
-    return float(np.sqrt(np.mean(values**2)))
+    values = streaks(artifacts)
+    return float(np.sqrt(np.mean((values[where] if where.any() else values) ** 2)))
 
 
 def _detectability(layers: Layers, tissue: NDArray[np.bool_], noise_hu: float) -> float:

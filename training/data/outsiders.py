@@ -78,4 +78,22 @@ def _magnified(hu: Hu, _: Hu, rng: Rng) -> Hu:
     return np.asarray(ndimage.zoom(hu[y : y + side, x : x + side], hu.shape[0] / side, order=1))
 
 
-_KINDS = (_other_contrast, _other_contrast, _projection, _noise_field, _torn, _magnified)
+def _phantom(hu: Hu, _: Hu, rng: Rng) -> Hu:
+    """A quality-assurance phantom: an even cylinder in air, mostly with inserts, and noise."""
+    size = hu.shape[0]
+    y, x = np.mgrid[:size, : hu.shape[1]] / size - 0.5 + rng.uniform(-0.05, 0.05, (2, 1, 1))
+    squash = rng.uniform(0.8, 1.25) if rng.random() < 0.3 else 1.0
+    outer = rng.uniform(0.15, 0.48)
+    within = np.hypot(y * squash, x) < outer
+    picture = np.where(within, rng.uniform(-120.0, 130.0), -1000.0)
+    for _insert in range(int(rng.integers(0, 9))):
+        radius, turn = outer * rng.uniform(0.2, 0.8), rng.uniform(0.0, 2.0 * np.pi)
+        spot = np.hypot(y - radius * np.sin(turn), x - radius * np.cos(turn))
+        inside = spot < rng.uniform(0.005, 0.06)
+        picture[inside & within] = rng.choice([-1000.0, -100.0, 20.0, 120.0, 340.0, 990.0])
+    picture = ndimage.gaussian_filter(picture, rng.uniform(0.3, 2.0))
+    grain = ndimage.gaussian_filter(rng.standard_normal(hu.shape), rng.uniform(0.0, 1.5))
+    return np.asarray(picture + rng.uniform(0.0, 60.0) * grain / grain.std(), np.float32)
+
+
+_KINDS = (_phantom, _other_contrast, _other_contrast, _projection, _noise_field, _torn, _magnified)

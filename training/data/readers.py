@@ -42,14 +42,17 @@ _OVERALL_GAIN, _OVERALL_MEAN = 1.15, 1.98
 def perceived(m: Measurements) -> dict[str, float]:
     """Perceived quality of every attribute before any reader's own opinion; not clipped.
 
-    Perception is logarithmic (Weber-Fechner): each halving or doubling counts the same.
+    Perception is logarithmic (Weber-Fechner): each halving or doubling counts the same. Noise masks
+    artifacts: what is just seen grows with its amplitude to the power of 0.6 (Legge and Foley, J
+    Opt Soc Am 1980;70:1458).
     """
     noise = np.hypot(m.noise_hu, 2.0 * m.coarse_noise_hu) / 1.2
     mottle = np.hypot(noise, 0.25 * m.streak_hu)  # dense streaks read as grain, too
+    just_seen = 3.0 * max(noise / 10.0, 1.0) ** 0.6
     quality: dict[str, float] = {
         "noise": 4.0 - 1.2 * np.log2(max(mottle, 1.0) / 8.0),
         "sharpness": 4.0 - 2.2 * np.log2(0.23 / m.mtf50),
-        "artifacts": 4.2 - 0.75 * np.log2(1.0 + m.streak_hu / 3.0),
+        "artifacts": 4.2 - 0.75 * np.log2(1.0 + m.streak_hu / just_seen),
         "low_contrast": 2.0 + 1.25 * np.log2(max(m.detectability, 0.05) / 1.5),
     }
     seen = {name: float(np.clip(value, 0.0, MAX_SCORE)) for name, value in quality.items()}

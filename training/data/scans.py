@@ -109,28 +109,50 @@ def _read_dicom(folder: Path) -> list[Original]:
 
 
 def vary(originals: list[Original], count: int, seed: int) -> list[Original]:
-    """One patient's originals, filled up to `count` with other fields of view of the same.
+    """One patient's originals, and as many others as make `count`, derived from them.
 
-    A patient with a single slice would otherwise be learned by heart. Zoom (0.7 … 1.6), turn
-    (20 degrees at most) and shift are what another reconstruction or position gives.
+    A patient with a single slice would otherwise be learned by heart, and what a scanner shows of
+    thirteen patients taken for what all patients show. The derived ones have another field of view
+    (zoom 0.7 … 1.6, 20 degrees of turn at most, shift), organs of another shape, and another
+    contrast of fat, muscle, vessels and bone.
     """
     digest = _digest(originals[0].patient, seed)
     rng = np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
-    more = [_other_view(originals[i % len(originals)], rng) for i in range(count - len(originals))]
+    more = [_derived(originals[i % len(originals)], rng) for i in range(count - len(originals))]
     return [*originals, *more]
 
 
-def _other_view(original: Original, rng: np.random.Generator) -> Original:
+def _derived(original: Original, rng: np.random.Generator) -> Original:
     zoom, angle = float(np.exp(rng.uniform(np.log(0.7), np.log(1.6)))), rng.uniform(-0.35, 0.35)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / zoom
-    middle = np.full(2, (SIZE - 1) / 2)
-    offset = middle - turn @ (middle + rng.uniform(-40.0, 40.0, 2))
+    middle = (SIZE - 1) / 2
+    grid = np.mgrid[:SIZE, :SIZE].reshape(2, -1) - middle - rng.uniform(-40.0, 40.0, (2, 1))
+    places = (turn @ grid + middle).reshape(2, SIZE, SIZE) + _bend(rng)
     hu = original.hu
     if zoom < 1.0:  # no aliasing
         hu = ndimage.gaussian_filter(hu, 0.5 * np.sqrt(zoom**-2 - 1.0))
-    seen = ndimage.affine_transform(hu, turn, offset, order=3, mode="constant", cval=-1000.0)
-    clipped = np.clip(seen, -1024.0, 3071.0).astype(np.float32)
-    return replace(original, hu=clipped, spacing=original.spacing / zoom)
+    seen = ndimage.map_coordinates(hu, places, order=3, mode="constant", cval=-1000.0)
+    contrast = _other_contrast(np.clip(seen, -1024.0, 3071.0), rng)
+    return replace(original, hu=contrast.astype(np.float32), spacing=original.spacing / zoom)
+
+
+def _bend(rng: np.random.Generator) -> NDArray[np.float64]:
+    """Smooth displacements of a few pixels, (2, SIZE, SIZE)."""
+    field = ndimage.gaussian_filter(rng.standard_normal((2, SIZE // 8, SIZE // 8)), (0, 5, 5))
+    smooth = ndimage.zoom(field / field.std(), (1, 8, 8), order=3)
+    return np.asarray(rng.uniform(0.0, 6.0) * smooth)
+
+
+def _other_contrast(hu: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """A rising curve through -1000 and 20 HU whose slopes vary by about a fifth."""
+    knots = np.array([-1024.0, -700.0, -150.0, -50.0, 20.0, 70.0, 150.0, 400.0, 3071.0])
+    curve = np.concatenate(
+        [[0.0], np.cumsum(np.diff(knots) * np.exp(0.2 * rng.standard_normal(len(knots) - 1)))]
+    )
+    below, water = np.interp(20.0, knots, curve), np.flatnonzero(knots == 20.0)[0]
+    curve[: water + 1] = curve[: water + 1] / below * 1044.0 - 1024.0
+    curve[water + 1 :] = curve[water + 1 :] - below + 20.0
+    return np.clip(np.interp(hu, knots, curve), -1024.0, 3071.0).astype(np.float32)
 
 
 def _digest(patient: str, seed: int) -> bytes:

@@ -60,7 +60,8 @@ def _agreement(out: Path, rows: pd.DataFrame) -> str:
 def _multitask(args: argparse.Namespace, folder: Path, rows: pd.DataFrame) -> Rival:
     from .multitask import MultitaskRival, train
 
-    train(folder, rows, args.out, args.name.removeprefix("multitask-"), _schedule(args))
+    task = args.name.removeprefix("multitask-")
+    train(folder, rows, args.out, task, _schedule(args), measured=args.measured)
     return MultitaskRival(args.out)
 
 
@@ -119,7 +120,13 @@ def _parser() -> argparse.ArgumentParser:
         ("multitask-classification", "the captioner's encoder, five levels per attribute"),
         ("multitask-regression", "the captioner's encoder, one number per attribute"),
     ):
-        _add_schedule(_add(names, name, about, _multitask))
+        heads = _add(names, name, about, _multitask)
+        _add_schedule(heads)
+        heads.add_argument(
+            "--measured",
+            action="store_true",
+            help="also learn the measured physics and maps, as the captioner does",
+        )
     for name, about, clip_make in (
         ("clip-iqa", "CLIP-IQA: antonym prompts", _clip_iqa),
         ("clip-iqa-plus", "CLIP-IQA+: learned prompts", _clip_iqa_plus),

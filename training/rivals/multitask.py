@@ -2,8 +2,9 @@
 
 Multi-task classification: five levels per attribute, cross-entropy on rounded scores; the score is
 the expected level. Multi-task regression: one number per attribute, mean squared error. Encoder,
-initial weights, data, physics head, batches and schedule are the captioner's, so what differs is
-the head that makes the scores.
+initial weights, slices, batches and schedule are the captioner's. As in the paper they learn from
+the scores alone; `measured` gives them the captioner's training-only heads of physics and maps too,
+so that what differs is only the head that makes the scores.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from engine.prepare import resample, to_pixels
 from engine.template import ATTRIBUTES, LEVELS, MAX_SCORE
 from engine.whole_file import written_whole
 
-from ..finetune import physics_loss
+from ..finetune import maps_loss, physics_loss
 from ..loop import Learner, Loop, Schedule
 from ..model import Captioner, CaptionerConfig, SecondOrderStem, Statistics, image_spec
 from ..samples import Batch, Samples, Vocabulary, config_for
@@ -56,20 +57,21 @@ class Multitask(Learner[Batch]):
 
     def forward(self, features: Tensor) -> Tensor:
         """Image tokens (B, S, width) -> (B, A, 5) logits, or (B, A, 1) scores."""
-        flat: Tensor = self.head(features.mean(1))
+        flat: Tensor = self.head(self.encoder.pooled(features))
         return flat.unflatten(-1, (len(ATTRIBUTES), self.outputs))
 
     def loss(self, batch: Batch, _progress: float) -> Tensor:
-        """Cross-entropy on the rounded score, or squared error; the physics head's beside it."""
+        """Cross-entropy on the rounded score, or squared error; and of the heads of physics."""
         truth = batch.soft @ self.grid
-        features = self.encoder.features(batch.statistics)
+        features = self.encoder.features(batch.statistics, batch.kept)
         found = self(features)
         if self.task == "regression":
             loss = functional.mse_loss(found[..., 0], truth)
         else:
             levels = (truth + 0.5).floor().long()
             loss = functional.cross_entropy(found.flatten(0, 1), levels.flatten())
-        return loss + physics_loss(self.encoder, features, batch)
+        loss = loss + physics_loss(self.encoder, features, batch)
+        return loss + maps_loss(self.encoder, features, batch)
 
     def expected(self, batch: Batch) -> Tensor:
         """Expected level, or the regressed score, (B, A)."""
@@ -117,7 +119,9 @@ class MultitaskRival:
         return np.stack(found)
 
 
-def train(data: Path, rows: pd.DataFrame, out: Path, task: Task, schedule: Schedule) -> None:
+def train(
+    data: Path, rows: pd.DataFrame, out: Path, task: Task, schedule: Schedule, *, measured: bool
+) -> None:
     """Train on the rows' training patients, keep what is best on the validation patients.
 
     Args:
@@ -126,9 +130,11 @@ def train(data: Path, rows: pd.DataFrame, out: Path, task: Task, schedule: Sched
         out: checkpoint folder; an interrupted run goes on there.
         task: which head.
         schedule: the captioner's.
+        measured: also learn what was done and measured, see `training.finetune`.
     """
     vocabulary = Vocabulary.of(build_tokenizer())
     config = config_for(vocabulary, rows)
+    config = config if measured else replace(config, physics=0, maps=0)
     torch.manual_seed(schedule.seed)
     model = Multitask(config, task)
     out.mkdir(parents=True, exist_ok=True)

@@ -100,6 +100,8 @@ def test_heads_learn_what_they_are_shown() -> None:
             slots=empty,
             soft=soft,
             physics=torch.zeros(8, 0),
+            maps=torch.zeros(8, 4, 0),
+            kept=None,
         )
         learned = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(learned, lr=3e-3)

@@ -1,0 +1,38 @@
+"""Where on a slice the damage is: the measurements again, but for every cell of 32 x 32 pixels.
+
+One number a slice says little about where a streak was. The maps teach an encoder to see it; no
+reader looks at them, and no runtime needs them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from .degrade import Layers
+from .measure import soft_tissue, streaks
+
+CELL_PX = 32
+MAPS = ("streak_hu", "noise_hu", "coarse_noise_hu", "tissue")
+"""Root mean squares of streaks and of the added noise, fine and coarse; share of even tissue."""
+
+
+def cell_maps(layers: Layers, original: NDArray[np.float32]) -> NDArray[np.float16]:
+    """The maps of one degraded slice: (512, 512) HU -> (len(MAPS), 16, 16), HU and a share."""
+    added = layers.without_artifacts - layers.noise_free
+    tissue = soft_tissue(original).astype(np.float32)
+    found = [
+        np.sqrt(_cells(streaks(layers.image - layers.without_artifacts) ** 2)),
+        np.sqrt(_cells(added**2)),
+        np.sqrt(_cells(ndimage.gaussian_filter(added, 1.5) ** 2)),
+        _cells(tissue),
+    ]
+    return np.stack(found).astype(np.float16)
+
+
+def _cells(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean of every cell."""
+    rows, columns = values.shape[0] // CELL_PX, values.shape[1] // CELL_PX
+    split = values.reshape(rows, CELL_PX, columns, CELL_PX)
+    return np.asarray(split.mean((1, 3)), np.float32)
