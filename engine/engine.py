@@ -13,6 +13,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, cast, overload
@@ -177,7 +178,8 @@ class Engine:
         Raises:
             InputError: the one slice cannot be assessed, or `array` is neither of these.
             QueueFullError: one slice, and the queue is full. Many slices wait for room.
-            DeadlineError: no result within `timeout`.
+            DeadlineError: no result within `timeout`; at once where the slices before it leave no
+                hope of one.
             EngineClosedError: after `close`.
             EngineForkedError: in a fork of the process that loaded the engine.
             BackendError: a graph failed.
@@ -209,7 +211,7 @@ class Engine:
         """
         many = many_slices(array)
         if many is not None:
-            return await within(timeout, self._collect(many))
+            return await within(timeout, self._collect(many, deadline_after(timeout)))
         request = self._submit(_reported(cast(Slice, array)), new_call(), deadline_after(timeout))
         return cast(Assessment, await within(timeout, asyncio.wrap_future(request.future), request))
 
@@ -233,11 +235,9 @@ class Engine:
                 generator is closed.
         """
         results = in_order(self._batcher, slices, _reported, self._window)
-        try:
+        async with aclosing(results):
             async for result in results:
                 yield result
-        finally:
-            await results.aclose()
 
     def summarise(self, items: Items) -> SeriesReport:
         """Sum up a series: counts, means, worst slices and a report on the whole.
@@ -349,8 +349,12 @@ class Engine:
             wait(self._batcher.room(), deadline)
         return request
 
-    async def _collect(self, slices: Sequence[Slice]) -> list[Assessment | InputError]:
-        return [item async for item in self.stream(slices)]
+    async def _collect(
+        self, slices: Sequence[Slice], deadline: float | None
+    ) -> list[Assessment | InputError]:
+        results = in_order(self._batcher, slices, _reported, self._window, deadline)
+        async with aclosing(results):
+            return [item async for item in results]
 
 
 def _close_all() -> None:

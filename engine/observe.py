@@ -63,7 +63,8 @@ class EngineStats:
     Attributes:
         accepted: slices that got a place in the queue.
         assessed, invalid, failed, cancelled, expired: how they ended, see `Outcome`.
-        refused: slices that found the queue full (`QueueFullError`).
+        refused: slices that got no place: the queue was full (`QueueFullError`), or those before
+            them left no hope of a result in time (`DeadlineError`).
         waiting: slices in the queue now.
         decoder_passes, draft_accepted: sums over all captions.
         batch_size: slices of each batch that ran.

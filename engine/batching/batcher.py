@@ -5,6 +5,9 @@ room and leaves one only when the next is free, so that while one batch is decod
 encoded and a third is being prepared, and no more than two are past preparation: the lanes of the
 backend. Requests wait as the caller's own arrays; only the two batches in the first two rooms are
 held as pixels, in two buffers made once.
+
+A request that cannot meet its deadline is refused at the door, dropped before it is prepared, or
+dropped before it is encoded, as soon as the pace of the batches shows it.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from numpy.typing import NDArray
 
 from ..errors import DeadlineError, EngineClosedError, EngineForkedError, InputError
 from ..observe import Meter, Outcome
+from .pace import Pace
 from .policy import Policy, Situation, Step
 
 _LOG: Final = logging.getLogger(__name__)
@@ -33,6 +37,7 @@ _FORKED: Final = (
     "this engine was loaded before the process was forked, and its threads did not come along; "
     'load the engine in the child, or start processes by multiprocessing.get_context("spawn")'
 )
+_LATE: Final = "too many slices wait for a result within the time given; try later or give more"
 _WORKERS: Final = 3  # one per room
 _BUFFERS: Final = 2  # rooms that need pixels
 
@@ -90,6 +95,10 @@ class Request(Generic[Item]):
     prepare: float = 0.0
     queue: float = 0.0
 
+    def late(self, end: float) -> bool:
+        """A result at `end`, in seconds of the clock, is none for its caller."""
+        return self.deadline is not None and end >= self.deadline
+
     def expire(self) -> None:
         """The caller gives up: it waits no longer."""
         self.future.expired = True
@@ -122,20 +131,26 @@ class Stages(Protocol[ItemIn, Encoded, Made]):
 
 
 class _Batch(Generic[Item]):
-    """Requests and their pixels, row by row."""
+    """Requests and their pixels, row by row.
+
+    Attributes:
+        began: when the first request was taken.
+        expected: when it is expected to have its captions; both in seconds of the clock.
+    """
 
     def __init__(self, pixels: NDArray[np.float32]) -> None:
         self.pixels = pixels
         self.requests: list[Request[Item]] = []
+        self.began = self.expected = 0.0
 
     def start(self, now: float) -> None:
-        """Drop who was cancelled or is too late, close the gaps, and mark the rest as running."""
+        """Drop who was cancelled or will be late, close the gaps, and mark the rest as running."""
         kept: list[Request[Item]] = []
         for place, request in enumerate(self.requests):
             if not request.future.set_running_or_notify_cancel():
                 continue
-            if request.deadline is not None and now >= request.deadline:
-                request.future.set_exception(DeadlineError("the deadline passed in the queue"))
+            if request.late(max(now, self.expected)):
+                request.future.set_exception(DeadlineError(_LATE))
                 continue
             request.queue = now - request.arrived - request.prepare
             if place != len(kept):
@@ -175,6 +190,7 @@ class Batcher(Generic[Item, Encoded, Made]):
         self._changed = threading.Condition(threading.RLock())
         self._waiting: dict[Future[Any], Request[Item]] = {}
         self._room: list[Future[None]] = []
+        self._pace, self._filled = Pace(policy.max_batch), 0
         self._encoding = self._shared = self._closed = False
         self._filling, self._decoding = threading.Lock(), threading.Lock()
         self._workers = [
@@ -202,6 +218,7 @@ class Batcher(Generic[Item, Encoded, Made]):
         """Put an item into the queue; None if that is full.
 
         Raises:
+            DeadlineError: behind those who are here it cannot be done by the deadline.
             EngineClosedError: after `stop`.
             EngineForkedError: in a fork of the process that started the workers.
         """
@@ -211,6 +228,9 @@ class Batcher(Generic[Item, Encoded, Made]):
         with self._changed:
             if self._closed:
                 raise EngineClosedError(_CLOSED)
+            if request.late(self._expected(self._filled + len(self._waiting) + 1)):
+                self._meter.count("refused")
+                raise DeadlineError(_LATE)
             if len(self._waiting) >= self._queue:
                 return None
             self._waiting[request.future] = request
@@ -250,6 +270,10 @@ class Batcher(Generic[Item, Encoded, Made]):
                 if worker is not threading.current_thread():
                     worker.join()
 
+    def _expected(self, slices: int) -> float:
+        """When so many slices that have not the encoder yet will have their captions."""
+        return self._pace.expected(slices, time.monotonic())
+
     def _ended(self, future: Future[Any]) -> None:
         """A request ended, maybe by its caller: its place is free."""
         with self._changed:
@@ -288,20 +312,23 @@ class Batcher(Generic[Item, Encoded, Made]):
         """The next request for the batch; None: it has the encoder now, or all is closed."""
         with self._changed:
             while True:
+                now, self._filled = time.monotonic(), len(batch.requests)
                 step, seconds = self._policy.step(
                     Situation(
-                        filled=len(batch.requests),
+                        filled=self._filled,
                         waiting=len(self._waiting),
                         encoder_free=not self._encoding,
                         shared=self._shared and not self._closed,
                         oldest=batch.requests[0].arrived if batch.requests else 0.0,
-                        now=time.monotonic(),
+                        now=now,
                     )
                 )
                 if step is Step.TAKE:
+                    self._filled += 1
                     return self._waiting.pop(next(iter(self._waiting)))
                 if step is Step.GO:
-                    self._encoding = True
+                    batch.expected = self._pace.enter(self._filled, batch.began, now)
+                    self._encoding, self._filled = True, 0
                     self._shared = len({request.call for request in batch.requests}) > 1
                     return None
                 if self._closed and not batch.requests:
@@ -312,7 +339,15 @@ class Batcher(Generic[Item, Encoded, Made]):
         if request.future.cancelled():
             request.future.set_running_or_notify_cancel()
             return
+        with self._changed:
+            company = min(self._filled + len(self._waiting), self._policy.max_batch)
+            end = self._expected(company)
+        if request.late(end):
+            request.refuse(DeadlineError(_LATE))
+            return
         begin = time.monotonic()
+        if not batch.requests:
+            batch.began = begin
         try:
             self._stages.prepare(request.item, batch.pixels[len(batch.requests)])
         except Exception as error:  # noqa: BLE001 (whatever it is, its caller must hear of it)
@@ -331,6 +366,7 @@ class Batcher(Generic[Item, Encoded, Made]):
             made = None
             if encoded is not None:
                 made = self._guarded(batch, self._stages.decode, encoded)
+            self._leave_decoder(len(batch.requests) if made is not None else 0)
         if made is not None:
             self._guarded(batch, partial(self._stages.finish, batch.requests), made)
 
@@ -345,6 +381,10 @@ class Batcher(Generic[Item, Encoded, Made]):
             self._spare.append(batch.pixels)
             self._encoding = False
             self._changed.notify_all()
+
+    def _leave_decoder(self, captioned: int) -> None:
+        with self._changed:
+            self._pace.leave(captioned, time.monotonic())
 
     def _guarded(
         self, batch: _Batch[Item], stage: Callable[[Given], Out], given: Given

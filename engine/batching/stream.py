@@ -29,6 +29,7 @@ async def in_order(
     items: Iterable[Item] | AsyncIterable[Item],
     job: Callable[[Item], Job],
     window: int,
+    deadline: float | None = None,
 ) -> AsyncGenerator[Any, None]:
     """Each item's result, or its `InputError`, as soon as it and those before it are there.
 
@@ -38,6 +39,7 @@ async def in_order(
             a sequence.
         job: item -> what the batcher takes.
         window: most items under way.
+        deadline: of each of them, in seconds of the monotonic clock.
 
     Raises:
         Exception: any other error of an item, and whatever `items` raises. What is under way is
@@ -45,7 +47,8 @@ async def in_order(
     """
     line: asyncio.Queue[Request[Job] | _End] = asyncio.Queue(window)
     under_way: set[Future[Any]] = set()
-    feeder = asyncio.create_task(_feed(batcher, _each(items), job, line, under_way))
+    jobs = (job(item) async for item in _each(items))
+    feeder = asyncio.create_task(_feed(batcher, jobs, line, under_way, deadline))
     try:
         while not isinstance(request := await line.get(), _End):
             try:
@@ -70,17 +73,16 @@ class _End:
 
 async def _feed(
     batcher: Batcher[Job, Any, Any],
-    items: AsyncIterator[Item],
-    job: Callable[[Item], Job],
+    jobs: AsyncIterator[Job],
     line: asyncio.Queue[Request[Job] | _End],
     under_way: set[Future[Any]],
+    deadline: float | None,
 ) -> None:
-    """Hand items over in order, as far as the line and the queue have room."""
+    """Hand jobs over in order, as far as the line and the queue have room."""
     call = new_call()
     try:
-        async for item in items:
-            made = job(item)
-            while (request := batcher.offer(made, call=call, deadline=None)) is None:
+        async for job in jobs:
+            while (request := batcher.offer(job, call=call, deadline=deadline)) is None:
                 await asyncio.wrap_future(batcher.room())
             under_way.add(request.future)
             await line.put(request)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -227,8 +228,32 @@ def test_deadlines(slices: Slices) -> None:
             asyncio.run(engine.assess_async(slices[0], timeout=0.0))
         assert isinstance(engine.assess(slices[0], timeout=60), Assessment)
         stats = engine.stats()
-    assert stats.expired >= 2
+    assert stats.refused >= 2
+    assert stats.expired >= 1
     assert stats.accepted == stats.assessed + stats.cancelled + stats.expired
+
+
+def test_a_flood_with_deadlines_is_mostly_turned_away_before_it_costs_anything(
+    slices: Slices,
+) -> None:
+    """Two hundred callers give as much time as the engine needs for two dozen."""
+
+    async def flood(engine: Engine, seconds: float) -> list[object]:
+        calls = [engine.assess_async(slices[n % 5], timeout=seconds) for n in range(200)]
+        return list(await asyncio.gather(*calls, return_exceptions=True))
+
+    with Engine.load() as engine:
+        begin = time.monotonic()
+        engine.assess([slices[n % 5] for n in range(24)])
+        before, seconds = engine.stats(), time.monotonic() - begin
+        found = asyncio.run(flood(engine, seconds))
+    stats = engine.stats()
+    served = sum(isinstance(item, Assessment) for item in found)
+    turned_away = sum(isinstance(item, DeadlineError) for item in found)
+    assert served + turned_away == 200
+    assert stats.refused >= 100, "at once"
+    assert stats.batch_size.total - before.batch_size.total < 100
+    assert stats.accepted == stats.assessed + stats.expired + stats.cancelled
 
 
 def test_cancelled_coroutines_free_their_places(slices: Slices) -> None:

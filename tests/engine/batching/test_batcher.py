@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,9 +29,14 @@ LONG = 30.0
 
 
 class Doubling:
-    """Doubles numbers in batches; `hold` keeps the encoder or decoder from going on."""
+    """Doubles numbers in batches; `hold` keeps the encoder or decoder from going on.
+
+    `takes` is how many seconds each of the two takes for a batch, at least.
+    """
 
     def __init__(self) -> None:
+        self.takes = 0.0
+        self.prepared: list[float] = []
         self.batches: list[list[float]] = []
         self.hold = {"encode": threading.Event(), "decode": threading.Event()}
         self.entered = {"encode": threading.Semaphore(0), "decode": threading.Semaphore(0)}
@@ -41,6 +47,7 @@ class Doubling:
     def prepare(self, item: float, row: NDArray[np.float32]) -> None:
         if item == BAD:
             raise ShapeError("bad")
+        self.prepared.append(item)
         row[...] = item
 
     def encode(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -69,6 +76,8 @@ class Doubling:
     def _pass(self, room: str) -> None:
         self.entered[room].release()
         assert self.hold[room].wait(LONG)
+        if self.takes:
+            time.sleep(self.takes)
 
 
 class Bench:
@@ -180,13 +189,70 @@ def test_a_gap_that_a_cancelled_request_leaves_is_closed(bench: Bench) -> None:
     assert [f.result(LONG) for f in (first, *futures[1:])] == [2, 6, 8]
 
 
-def test_what_is_too_late_does_not_run(bench: Bench) -> None:
-    late, good = bench.put(1, deadline=0.0), bench.put(2)
+def test_what_is_too_late_is_refused_or_costs_nothing(bench: Bench) -> None:
     with pytest.raises(DeadlineError):
-        late.result(LONG)
-    assert good.result(LONG) == 4
-    assert bench.meter.snapshot(0).expired == 1
-    assert [1] not in bench.stages.batches
+        bench.put(1, deadline=time.monotonic())
+    bench.stages.hold["encode"].clear()
+    running = bench.put(2)
+    assert bench.stages.entered["encode"].acquire(timeout=LONG)
+    deadline = time.monotonic() + 0.2
+    prepared = [bench.put(n, deadline=deadline) for n in (3, 4)] + [bench.put(5)]
+    bench.empty_queue()
+    waiting = [bench.put(6, deadline=deadline), bench.put(7)]
+    while time.monotonic() < deadline:
+        time.sleep(0.01)
+    bench.stages.hold["encode"].set()
+    for future in (*prepared[:2], waiting[0]):
+        with pytest.raises(DeadlineError):
+            future.result(LONG)
+    assert [f.result(LONG) for f in (running, prepared[2], waiting[1])] == [4, 10, 14]
+    assert bench.stages.batches == [[2], [5], [7]]
+    assert bench.stages.prepared == [2, 3, 4, 5, 7], "6 was dropped before it"
+    stats = bench.meter.snapshot(0)
+    assert (stats.refused, stats.accepted, stats.expired) == (1, 6, 3)
+
+
+def test_a_deadline_that_cannot_be_met_is_refused_at_the_door(bench: Bench) -> None:
+    """Each slice takes 10 ms or more, as the batches before show, so 20 of them take 0.2 s."""
+    bench.stages.takes = 0.03
+    wait([bench.put(n) for n in range(12)], LONG)
+    bench.stages.hold["encode"].clear()
+    lone = bench.put(20, deadline=time.monotonic() + 0.05)
+    bench.stages.entered["encode"].acquire(timeout=LONG)
+    line = [bench.put(n) for n in range(21, 41)]
+    with pytest.raises(DeadlineError):
+        bench.put(41, deadline=time.monotonic() + 0.2)
+    patient = bench.put(42, deadline=time.monotonic() + LONG)
+    bench.stages.hold["encode"].set()
+    assert patient.result(LONG) == 84
+    assert lone.done(), "nothing was before it, so it was given its chance"
+    assert [f.result(LONG) for f in line] == [2 * n for n in range(21, 41)]
+
+
+def test_under_overload_what_runs_is_in_time() -> None:
+    """Twice as many arrive as can be done; without the estimate nearly all that ran was late."""
+    bench = Bench(max_batch=4)
+    bench.stages.takes = 0.02
+    in_time = ran = 0
+
+    def ended(future: Future[Any], deadline: float) -> None:
+        nonlocal in_time, ran
+        if not future.cancelled() and future.exception() is None:
+            ran += 1
+            in_time += time.monotonic() < deadline
+
+    begin = time.monotonic()
+    for number in range(600):
+        time.sleep(max(0.0, begin + number / 400 - time.monotonic()))
+        deadline = time.monotonic() + 0.15
+        try:
+            future = bench.put(number, deadline=deadline)
+        except DeadlineError:
+            continue
+        future.add_done_callback(partial(ended, deadline=deadline))
+    bench.batcher.close()
+    assert ran > 20
+    assert in_time > ran / 2, "about all of them where nothing else runs on the machine"
 
 
 def test_closing_finishes_what_runs_and_ends_what_waits() -> None:
@@ -248,9 +314,12 @@ def test_every_request_ends_once_and_is_counted_once(
         mine = []
         for item, fate in plan[number::callers]:
             try:
-                future = bench.put(item, call=number, deadline=0.0 if fate == "late" else None)
+                soon = time.monotonic() + 0.002 if fate == "late" else None
+                future = bench.put(item, call=number, deadline=soon)
             except EngineClosedError:
                 break
+            except DeadlineError:
+                continue
             future.add_done_callback(ended.append)
             if fate == "cancel":
                 future.cancel()
