@@ -59,7 +59,8 @@ def _summary(seconds: Sequence[float]) -> dict[str, Any]:
 def targets(by_batch: dict[int, dict[str, Any]], flags: Sequence[str]) -> list[dict[str, Any]]:
     """What the project promises for BLIP-base on two cores, against what was measured.
 
-    Each is {"target", "batch", "wanted", "value", "low", "high", "verdict"}; the verdict is
+    Each is {"target", "batch", "wanted", "value", "low", "high", "most", "verdict"}; `most` is the
+    ratio at the engine's roofline, where its row has the "least" times of `limits`. The verdict is
     "reached" (the interval's lower end too), "reached, within noise", "missed", or why it was not
     judged.
     """
@@ -104,11 +105,15 @@ def _target(
         reached = rows[peer]["speedup"][mine][stage]
     except KeyError:
         return {**line, "verdict": f"not judged: {mine} or {peer} did not run"}
+    if found := rows[mine].get("least"):
+        line["most"] = rows[peer][stage]["median"] / found[stage]
     wrong = rows[mine]["mismatched"] if mine == "ours-fp32" else 0
     if wrong:
         verdict = f"missed: {wrong} captions differ from {REFERENCE}'s"
     elif reached["value"] < wanted:
         verdict = f"missed: {reached['value'] / wanted:.0%} of it"
+        if line.get("most", wanted) < wanted:
+            verdict += ", out of this machine's reach"
     else:
         verdict = "reached" if reached["low"] >= wanted else "reached, within noise"
     return {**line, **reached, "verdict": verdict}

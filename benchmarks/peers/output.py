@@ -64,16 +64,16 @@ def _ratio(stages: dict[str, dict[str, float]] | None) -> str:
 
 
 def _targets(lines: list[dict[str, Any]]) -> Table:
-    table = Table("target", "batch", "wanted", "measured (95 % interval)", "verdict")
+    table = Table("target", "batch", "wanted", "measured (95 % interval)", "roofline", "verdict")
     for line in lines:
         measured = (
             f"{line['value']:.2f}x ({line['low']:.2f}–{line['high']:.2f})"
             if "value" in line
             else "-"
         )
-        table.add_row(
-            line["target"], str(line["batch"]), f"{line['wanted']:g}x", measured, line["verdict"]
-        )
+        most = f"{line['most']:.1f}x" if "most" in line else "-"
+        wanted = f"{line['wanted']:g}x"
+        table.add_row(line["target"], str(line["batch"]), wanted, measured, most, line["verdict"])
     return table
 
 

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -16,7 +17,9 @@ from engine.whole_file import written_whole
 
 from ..harness.machine import describe
 from ..harness.timing import StopRule
-from . import compare, output
+from ..roofline import ceilings
+from ..roofline.model import Roof, here
+from . import compare, limits, output
 from .contestants import chosen
 from .measure import Outcome, Plan, measure
 from .workplace import Workplace
@@ -45,13 +48,15 @@ def run(args: argparse.Namespace) -> int:
         threads=args.threads or os.cpu_count() or 1,
         slices=len(np.load(pixels, mmap_mode="r")),
     )
+    machine, roof = describe(), here(ceilings.measure(plan.threads))
     outcomes = measure(contestants, place, manifest, pixels, plan)
-    machine = describe()
     by_batch = {batch: compare.figures(outcomes, batch) for batch in plan.rules}
+    _add_least(by_batch, outcomes, place, roof)
     promised = args.model == "blip-base"
     report: dict[str, Any] = {
         "schema": SCHEMA,
         "machine": machine,
+        "roof": asdict(roof),
         "iqagpt": version("iqagpt"),
         "model": args.model,
         "weights": f"{manifest.name}, SHA-256 {manifest.source_sha256}"
@@ -71,6 +76,23 @@ def run(args: argparse.Namespace) -> int:
             part.write_text(json.dumps(report, indent=1) + "\n")
     print(json.dumps(report))
     return _code(outcomes)
+
+
+def _add_least(
+    by_batch: dict[int, dict[str, Any]],
+    outcomes: Sequence[Outcome],
+    place: Workplace,
+    roof: Roof,
+) -> None:
+    """Give every row of the engine on the CPU the "least" times of `limits`."""
+    for outcome in outcomes:
+        contestant = outcome.contestant
+        if not contestant.ours or contestant.gpu or contestant.bundle is None:
+            continue
+        for batch, answers in outcome.answers.items():
+            bundle = open_bundle(place.bundle(contestant.bundle))
+            lengths = [len(row) for answer in answers for row in answer.tokens]
+            by_batch[batch][contestant.name]["least"] = limits.least(bundle, batch, lengths, roof)
 
 
 def _about(outcome: Outcome) -> dict[str, Any]:

@@ -53,6 +53,9 @@ def test_smoke(
             assert row["mismatched"] == 0
             assert 0 < row["encode"]["median"] < row["total"]["median"]
         assert 1 <= ran["ours-fp32"]["passes"] <= 4, "drafts of a model that obeys are accepted"
+        least = ran["ours-fp32"]["least"]
+        assert 0 < least["encode"] < least["total"]
+        assert least["total"] < ran["ours-fp32"]["total"]["median"], "nobody beats the roofline"
         speedup = ran[REFERENCE]["speedup"]["ours-fp32"]["total"]
         assert 0 < speedup["low"] <= speedup["value"] <= speedup["high"]
     gpu = report["contestants"]["tensorrt-gpu"]
@@ -136,6 +139,19 @@ def test_targets_are_judged_from_what_was_measured() -> None:
     assert found["FP32 against the fastest FP32 peer, ort-growing"] == "missed: 93% of it"
     assert found["INT8 against the fastest peer, openvino-bf16"] == "reached"
     assert not any("INT8 end to end" in name for name in found), "this CPU has no VNNI"
+
+
+def test_a_target_beyond_the_roofline_says_so() -> None:
+    outcomes = [_outcome("ours-fp32", 2.0, [5, 3]), _outcome(REFERENCE, 4.0, [5, 3])]
+    rows = compare.figures(outcomes, 1)
+    rows["ours-fp32"]["least"] = {"encode": 0.4, "decode": 1.0, "total": 1.4}
+    total, decode, *_ = compare.targets({1: rows}, [])
+    assert total["most"] == pytest.approx(4.0 / 1.4)
+    assert total["verdict"] == "missed: 57% of it, out of this machine's reach"
+    assert decode["most"] == pytest.approx(3.0)
+    assert decode["verdict"] == "missed: 20% of it, out of this machine's reach"
+    rows["ours-fp32"]["least"]["total"] = 0.5
+    assert compare.targets({1: rows}, [])[0]["verdict"] == "missed: 57% of it"
 
 
 def test_a_fast_engine_with_other_tokens_reaches_nothing() -> None:
