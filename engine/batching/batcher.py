@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from ..errors import DeadlineError, EngineClosedError, EngineForkedError, InputError
 from ..observe import Meter, Outcome
-from .pace import Pace
+from .pace import AT_THE_DOOR, BEFORE_PREPARING, Pace
 from .policy import Policy, Situation, Step
 
 _LOG: Final = logging.getLogger(__name__)
@@ -228,7 +228,7 @@ class Batcher(Generic[Item, Encoded, Made]):
         with self._changed:
             if self._closed:
                 raise EngineClosedError(_CLOSED)
-            if request.late(self._expected(self._filled + len(self._waiting) + 1)):
+            if request.late(self._expected(self._filled + len(self._waiting) + 1, AT_THE_DOOR)):
                 self._meter.count("refused")
                 raise DeadlineError(_LATE)
             if len(self._waiting) >= self._queue:
@@ -270,9 +270,9 @@ class Batcher(Generic[Item, Encoded, Made]):
                 if worker is not threading.current_thread():
                     worker.join()
 
-    def _expected(self, slices: int) -> float:
+    def _expected(self, slices: int, deviations: float) -> float:
         """When so many slices that have not the encoder yet will have their captions."""
-        return self._pace.expected(slices, time.monotonic())
+        return self._pace.expected(slices, time.monotonic(), deviations)
 
     def _ended(self, future: Future[Any]) -> None:
         """A request ended, maybe by its caller: its place is free."""
@@ -341,7 +341,7 @@ class Batcher(Generic[Item, Encoded, Made]):
             return
         with self._changed:
             company = min(self._filled + len(self._waiting), self._policy.max_batch)
-            end = self._expected(company)
+            end = self._expected(company, BEFORE_PREPARING)
         if request.late(end):
             request.refuse(DeadlineError(_LATE))
             return

@@ -7,8 +7,11 @@ is busy and nobody is served.
 The time between the ends of two batches, divided by the later one's size, is what a slice costs,
 whatever the rooms overlap. Full batches show it; a smaller one has its fixed cost spread over
 fewer slices and counts only where it was faster still, which is how an estimate that one stall
-spoilt comes down again. Mean and deviation are smoothed as round trips are by TCP (RFC 6298), and
-the pace promised is the mean and two deviations: who waits at the limit is late by any surprise.
+spoilt comes down again. Mean and deviation are smoothed as round trips are by TCP (RFC 6298).
+
+Whoever waits at the limit is late by any surprise, so some deviations are kept in hand: the more,
+the less was spent on a slice. Two at the door, where a refusal costs nothing; one before it is
+prepared; none before it is encoded, where dropping it empties a place in a batch.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from collections import deque
 
 _MEAN_GAIN = 1 / 8  # as in RFC 6298
 _DEVIATION_GAIN = 1 / 4
+AT_THE_DOOR, BEFORE_PREPARING, _BEFORE_ENCODING = 2.0, 1.0, 0.0
+"""Deviations kept in hand."""
 
 
 class Pace:
@@ -33,12 +38,11 @@ class Pace:
         self._under_way: deque[int] = deque()
         self._since = 0.0
 
-    @property
-    def seconds(self) -> float:
-        """What a slice costs, on the safe side; 0 until a batch has shown it."""
-        return self._mean + 2.0 * self._deviation
+    def seconds(self, deviations: float) -> float:
+        """What a slice costs, with so many deviations; 0 until a full batch has shown it."""
+        return self._mean + deviations * self._deviation
 
-    def expected(self, slices: int, now: float) -> float:
+    def expected(self, slices: int, now: float, deviations: float) -> float:
         """When so many slices behind those under way will have their captions, by the clock.
 
         With nothing under way and one slice it is `now`: only running it tells whether the
@@ -47,11 +51,13 @@ class Pace:
         Args:
             slices: those that are not under way yet, up to and with the one in question.
             now: the clock, in seconds.
+            deviations: kept in hand.
         """
         if slices <= 1 and not self._under_way:
             return now
-        free = self._since + sum(self._under_way) * self.seconds
-        return max(now, free) + slices * self.seconds
+        seconds = self.seconds(deviations)
+        free = self._since + sum(self._under_way) * seconds
+        return max(now, free) + slices * seconds
 
     def enter(self, slices: int, began: float, now: float) -> float:
         """A batch goes into the encoder.
@@ -65,7 +71,7 @@ class Pace:
             When it is expected to end; `now` if nothing is before it: it goes in any case.
         """
         alone = not self._under_way
-        end = now if alone else self.expected(slices, now)
+        end = now if alone else self.expected(slices, now, _BEFORE_ENCODING)
         if alone:
             self._since = max(self._since, began)
         self._under_way.append(slices)

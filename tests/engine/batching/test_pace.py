@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.batching.pace import Pace
+from engine.batching.pace import AT_THE_DOOR, BEFORE_PREPARING, Pace
 
 MAX = 8
 SECONDS = st.floats(0, 100, allow_nan=False)
@@ -29,22 +29,26 @@ def taught(cost: float) -> tuple[Pace, float]:
 
 def test_nothing_is_too_late_as_long_as_no_full_batch_was_seen() -> None:
     pace = Pace(MAX)
-    assert pace.expected(1000, 7.0) == 7.0
+    assert pace.expected(1000, 7.0, AT_THE_DOOR) == 7.0
     run(pace, MAX - 1, 30.0, 7.0)
     run(pace, 0, 30.0, 40.0)
-    assert pace.expected(1000, 80.0) == 80.0
+    assert pace.expected(1000, 80.0, AT_THE_DOOR) == 80.0
 
 
 def test_slices_are_expected_one_behind_the_other() -> None:
     pace, now = taught(0.01)
-    assert pace.expected(50, now) == pytest.approx(now + 0.5)
-    assert pace.expected(1, now) == now, "with nothing before it, running it is the only test"
+    assert pace.expected(50, now, AT_THE_DOOR) == pytest.approx(now + 0.5)
+    assert pace.expected(1, now, AT_THE_DOOR) == now, (
+        "with nothing before it, running it is the only test"
+    )
     assert pace.enter(MAX, now, now) == now, "and it goes in any case"
     assert pace.enter(MAX, now, now) == pytest.approx(now + 0.16)
-    assert pace.expected(4, now + 0.05) == pytest.approx(now + 0.2), "what ran so far is done"
-    assert pace.expected(4, now + 1.0) == pytest.approx(now + 1.04), "late already"
+    assert pace.expected(4, now + 0.05, AT_THE_DOOR) == pytest.approx(now + 0.2), (
+        "what ran so far is done"
+    )
+    assert pace.expected(4, now + 1.0, AT_THE_DOOR) == pytest.approx(now + 1.04), "late already"
     pace.leave(MAX, now + 0.08)
-    assert pace.expected(4, now + 0.08) == pytest.approx(now + 0.2)
+    assert pace.expected(4, now + 0.08, AT_THE_DOOR) == pytest.approx(now + 0.2)
 
 
 def test_preparation_counts_where_it_is_the_limit() -> None:
@@ -53,7 +57,7 @@ def test_preparation_counts_where_it_is_the_limit() -> None:
         pace.enter(MAX, now, now + 0.8)
         pace.leave(MAX, now + 0.9)
         now += 0.8
-    assert pace.seconds == pytest.approx(0.1, rel=1e-3)
+    assert pace.seconds(AT_THE_DOOR) == pytest.approx(0.1, rel=1e-3)
 
 
 def test_unsteady_batches_are_promised_later() -> None:
@@ -61,18 +65,20 @@ def test_unsteady_batches_are_promised_later() -> None:
     unsteady, now = Pace(MAX), 0.0
     for number in range(60):
         now = run(unsteady, MAX, 0.04 if number % 2 else 0.12, now)
-    assert unsteady.seconds > 1.5 * steady.seconds
+    at_the_door = unsteady.expected(9, now, AT_THE_DOOR)
+    assert at_the_door > unsteady.expected(9, now, BEFORE_PREPARING) > now + 9 * 0.01 * 0.9
+    assert unsteady.seconds(AT_THE_DOOR) > 1.5 * steady.seconds(AT_THE_DOOR)
 
 
 def test_small_batches_and_failures_say_nothing_unless_they_are_faster() -> None:
     pace, now = taught(0.01)
-    before = pace.seconds
+    before = pace.seconds(AT_THE_DOOR)
     now = run(pace, 1, 0.02, now)
     now = run(pace, 0, 0.0, now)
-    assert pace.seconds == before
+    assert pace.seconds(AT_THE_DOOR) == before
     for _ in range(60):
         now = run(pace, 2, 0.01, now)
-    assert pace.seconds == pytest.approx(0.005, rel=0.05)
+    assert pace.seconds(AT_THE_DOOR) == pytest.approx(0.005, rel=0.05)
 
 
 @given(
@@ -87,7 +93,7 @@ def test_no_past_spoils_the_future(past: list[tuple[int, float]], ran: int, seco
         now = run(pace, size, stall, now)
     for _ in range(200):
         now = run(pace, ran, ran * seconds, now)
-    assert pace.seconds <= 1.01 * seconds
+    assert pace.seconds(AT_THE_DOOR) <= 1.01 * seconds
 
 
 @given(st.lists(SECONDS, max_size=20), st.integers(0, 2), st.integers(1, 300), SECONDS)
@@ -100,4 +106,8 @@ def test_more_slices_are_never_expected_earlier_nor_in_the_past(
     for _ in range(under_way):
         pace.enter(MAX, now, now)
     now += later
-    assert now <= pace.expected(slices, now) <= pace.expected(slices + 1, now)
+    assert (
+        now
+        <= pace.expected(slices, now, AT_THE_DOOR)
+        <= pace.expected(slices + 1, now, AT_THE_DOOR)
+    )
