@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from engine import Assessment, DeadlineError, Engine, IqaError, QueueFullError
 
 from ..harness.schema import Distribution
+from ..harness.stats import interval_ranks
 from ..harness.timing import StopRule
 from .report import Load
 
@@ -25,7 +26,7 @@ class Callers:
     """Sends slices and keeps what became of them.
 
     Attributes:
-        timeout: seconds a caller waits for a result; None: for ever.
+        timeout: seconds after it was due that a slice's caller waits; None: for ever.
         bound: seconds within which a result is good.
     """
 
@@ -44,8 +45,11 @@ class Callers:
         """One slice that was due at `due` (of `time.perf_counter`)."""
         hu = self.slices[self.sent % len(self.slices)]
         self.sent += 1
+        left = None
+        if self.timeout is not None:
+            left = max(0.0, due + self.timeout - time.perf_counter())
         try:
-            found = await self.engine.assess_async(hu, timeout=self.timeout)
+            found = await self.engine.assess_async(hu, timeout=left)
         except QueueFullError:
             self.queue_full += 1
         except DeadlineError:
@@ -62,8 +66,7 @@ class Callers:
     ) -> Load:
         """The figures."""
         latency = Distribution.of_seconds(self.latencies) if self.latencies else None
-        p99 = latency.percentiles.get("p99") if latency else None
-        lost = self.queue_full + self.deadline + self.failed
+        good = sum(value <= self.bound for value in self.latencies)
         return Load(
             loop="open" if clients is None else "closed",
             clients=clients,
@@ -75,11 +78,11 @@ class Callers:
             deadline=self.deadline,
             failed=self.failed,
             slices_per_second=len(self.latencies) / seconds,
-            goodput=sum(value <= self.bound for value in self.latencies) / seconds,
+            goodput=good / seconds,
             latency=latency,
             queue=Distribution.of_seconds(self.queued) if self.queued else None,
             batches=batches,
-            within_bound=not lost and p99 is not None and p99.value <= 1000.0 * self.bound,
+            within_bound=interval_ranks(self.sent, 99) is not None and good >= 0.99 * self.sent,
         )
 
 

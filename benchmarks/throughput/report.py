@@ -15,14 +15,17 @@ class Load(Model):
         offered: slices a second that arrived on average; None in a closed loop.
         seconds: from the first slice that was due to the last result.
         sent, answered: slices; what is missing was shed or failed.
-        queue_full, deadline: slices shed with `QueueFullError`, with `DeadlineError`.
+        queue_full, deadline: slices shed with `QueueFullError`, with `DeadlineError` (refused at
+            once, dropped in the queue, or late).
         failed: slices that ended with any other error.
         slices_per_second: answered ones.
         goodput: answered within the bound, a second.
         latency: from when a slice was due to its result; answered slices alone.
         queue: time that answered slices waited in the engine.
-        batches: size -> batches of that size that ran.
-        within_bound: p99 is supported by n and within the bound, and nothing was shed or failed.
+        batches: size -> batches of that size that ran; more slices than `answered` are work for
+            callers who had given up.
+        within_bound: p99 of the slices sent is within the bound, where those without an answer
+            count as never answered; and n supports a p99.
     """
 
     loop: Literal["closed", "open"]

@@ -21,7 +21,7 @@ from .report import Load, ThroughputReport, Whole
 
 Found = TypeVar("Found")
 
-SHARES = (0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.2)
+SHARES = (0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.2, 2.0)
 """Rates of the open loop as shares of the closed loop's peak."""
 
 

@@ -28,7 +28,7 @@ def test_throughput_smoke(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     opened = [load for load in found.loads.values() if load.loop == "open"]
     assert [load.clients for load in closed] == [1, 3]
     rates = [load.offered for load in opened]
-    assert len(rates) == 7
+    assert len(rates) == 8
     assert rates == sorted(rates, key=lambda rate: rate or 0.0)
     for load in found.loads.values():
         lost = load.queue_full + load.deadline + load.failed
