@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .template import ATTRIBUTES, LEVELS, MAX_SCORE
+from .template import ATTRIBUTES, LEVELS, MAX_SCORE, level_of
 
 Source = Literal["template", "chatgpt", "compatible", "local"]
 """Who wrote a report: the template; ChatGPT (OpenAI or Azure); another OpenAI-compatible server; a
@@ -32,6 +32,16 @@ class Score:
     level: str
     confidence: float
     probabilities: tuple[float, ...]
+
+    @property
+    def words(self) -> str:
+        """The level; as "good to excellent" where the score is nearer to another one.
+
+        The level is the most probable word, which the caption carries; the score is the calibrated
+        mean over all five. Where the captioner is not sure, the two may differ.
+        """
+        places = {LEVELS.index(self.level), level_of(self.value)}
+        return " to ".join(LEVELS[place] for place in sorted(places))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +185,7 @@ class Assessment:
     def __str__(self) -> str:
         rows = [
             f"  {attribute.replace('_', ' '):<13} {score.value:4.2f} / {MAX_SCORE:.0f}  "
-            f"{score.level:<9} confidence {score.confidence:.0%}"
+            f"{score.words:<17} confidence {score.confidence:.0%}"
             for attribute in ATTRIBUTES
             if (score := self.scores.get(attribute)) is not None
         ]

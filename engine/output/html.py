@@ -46,7 +46,8 @@ def heading(count: int, failed: int, origin: str) -> str:
     return (
         f"<h1>CT image quality: {count} slices{failures}</h1>"
         f'<p class="note">Scores 0 (bad) to {MAX_SCORE:.0f} (excellent), learned from '
-        f"{html.escape(origin)}, worst first. Not a medical device.</p><main>\n"
+        f"{html.escape(origin)}, worst first. A caption names the likeliest level; a score is the "
+        "mean over all levels, so it may lie nearer to another. Not a medical device.</p><main>\n"
     )
 
 
@@ -88,7 +89,7 @@ def _bar(name: str, score: Score) -> str:
     level = level_of(score.value)
     return (
         f"<dt>{name.replace('_', ' ')}</dt>"
-        f'<dd class="bar" title="{score.level}, confidence {score.confidence:.0%}">'
+        f'<dd class="bar" title="{score.words}, confidence {score.confidence:.0%}">'
         f'<i class="l{level}" style="width:{score.value / MAX_SCORE:.0%}"></i></dd>'
         f"<dd>{score.value:.1f}</dd>"
     )

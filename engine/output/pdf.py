@@ -80,7 +80,7 @@ class Pdf:
 def _texts(found: Assessment) -> list[str]:
     """Scores, then what was written about them."""
     lines = [
-        f"{name.replace('_', ' ')}: {score.value:.1f} ({score.level}, "
+        f"{name.replace('_', ' ')}: {score.value:.1f} ({score.words}, "
         f"confidence {score.confidence:.0%})"
         for name in ATTRIBUTES
         if (score := found.scores.get(name)) is not None

@@ -16,6 +16,7 @@ from engine import (
     Engine,
     EngineClosedError,
     NonFiniteError,
+    Score,
     ShapeError,
 )
 from engine.dicom.reader import read_slices
@@ -56,6 +57,20 @@ def test_degraded_examples_score_worse_where_they_were_degraded(
     assert second.scores[attribute].value < first.scores[attribute].value - 0.5
     if attribute != "sharpness":
         assert second.overall < first.overall
+
+
+@pytest.mark.parametrize(
+    ("value", "level", "words"),
+    [
+        (3.3, "excellent", "good to excellent"),
+        (3.6, "good", "good to excellent"),
+        (2.4, "fair", "fair"),
+        (2.6, "poor", "poor to good"),
+        (0.0, "bad", "bad"),
+    ],
+)
+def test_words_say_where_score_and_caption_differ(value: float, level: str, words: str) -> None:
+    assert Score(value=value, level=level, confidence=0.4, probabilities=(0.2,) * 5).words == words
 
 
 def test_the_encoders_guess_spares_decoder_passes(engine: Engine, examples: Path) -> None:
