@@ -41,7 +41,7 @@ class Schedule:
         seed: for order, augmentation and initial weights.
     """
 
-    steps: int = 6000
+    steps: int = 5000
     batch: int = 16
     rate: float = 6e-4
     every: int = 250
