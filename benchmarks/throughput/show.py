@@ -125,9 +125,11 @@ def _batches(axis: Any, report: ThroughputReport) -> None:
 
 
 def _memory(axis: Any, report: ThroughputReport) -> None:
+    top = 1.0
     for name, found in (("study", report.study), ("soak", report.soak)):
         if found is not None:
-            points = [(point.slices, point.rss_mb) for point in found.memory]
-            axis.plot(*zip(*points, strict=True), label=name)
+            held = [point.rss_mb for point in found.memory]
+            axis.plot([point.slices for point in found.memory], held, label=name)
             axis.legend(fontsize=7)
-    axis.set(xlabel="slices done", ylabel="resident MB", ylim=(0, None))
+            top = max(top, *held)
+    axis.set(xlabel="slices done", ylabel="resident MB", ylim=(0, 1.1 * top))
