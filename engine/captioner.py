@@ -84,12 +84,22 @@ class Captioner:
         *,
         drafter: Drafter,
         decode: Callable[[Sequence[int]], str],
+        attributes: Sequence[str] = ATTRIBUTES,
     ) -> None:
-        """`decode` is the tokenizer's: ids to text, without special tokens."""
+        """Use open graphs.
+
+        Args:
+            graphs: closed with the captioner.
+            rules: token ids and limits.
+            drafter: proposes captions.
+            decode: the tokenizer's: ids to text, without special tokens.
+            attributes: what captions name, in their order.
+        """
         self._graphs = graphs
         self._rules = rules
         self._decode = decode
         self._drafter = drafter
+        self._attributes = attributes
         self._budget = Budget()
         self._decoding = threading.Lock()
 
@@ -145,11 +155,12 @@ class Captioner:
 
     def _caption(self, row: Decoded) -> Caption:
         slots = [i for i, token in enumerate(row.tokens) if token in self._rules.levels]
-        found = level_probabilities(row.level_logprobs[slots[: len(ATTRIBUTES)]])
+        found = level_probabilities(row.level_logprobs[slots[: len(self._attributes)]])
+        named = dict(zip(self._attributes, found, strict=False))
         words = row.tokens[:-1] if row.tokens[-1] == self._rules.end else row.tokens
         return Caption(
             text=self._decode(words),
-            probabilities=dict(zip(ATTRIBUTES, found, strict=False)),
+            probabilities={name: named[name] for name in ATTRIBUTES if name in named},
             passes=row.passes,
             accepted=row.accepted,
         )

@@ -15,6 +15,7 @@ from .bundle.store import Bundle
 from .captioner import Captioner
 from .decoding.caption import Rules
 from .decoding.draft import Drafter, NoDrafts, TemplateDrafter
+from .template import CT_IQA
 
 
 def open_captioner(
@@ -48,6 +49,7 @@ def open_captioner(
         rules,
         drafter=_drafter(bundle, rules),
         decode=bundle.tokenizer.decode,
+        attributes=(bundle.manifest.captions or CT_IQA).attributes,
     )
     image = bundle.manifest.image
     try:
@@ -60,10 +62,11 @@ def open_captioner(
 
 def _drafter(bundle: Bundle, rules: Rules) -> Drafter:
     """Drafts by the bundle's template, if it has one."""
-    if bundle.manifest.template == "none":
+    template = bundle.manifest.captions
+    if template is None:
         return NoDrafts()
     return TemplateDrafter(
-        lambda text: bundle.tokenizer.encode(text, add_special_tokens=False).ids, rules
+        lambda text: bundle.tokenizer.encode(text, add_special_tokens=False).ids, rules, template
     )
 
 

@@ -25,7 +25,6 @@ from .prepare import prepare
 from .reporting.base import Judged
 from .reporting.stage import ReportStage
 from .scoring import score
-from .template import follows_template
 
 Slice = NDArray[np.generic]
 
@@ -57,7 +56,7 @@ class SliceStages:
         self, manifest: Manifest, captioner: Captioner, reports: ReportStage, meter: Meter
     ) -> None:
         self._manifest = manifest
-        self._spec = manifest.image.spec()
+        self._spec, self._template = manifest.image.spec(), manifest.captions
         self._captioner = captioner
         self._reports = reports
         self._meter = meter
@@ -156,7 +155,7 @@ class SliceStages:
             caption=item.row.text,
             scores=item.scores,
             report=report,
-            follows_template=follows_template(item.row.text),
+            follows_template=self._template is not None and self._template.follows(item.row.text),
             decoder_passes=item.row.passes,
             draft_accepted=item.row.accepted,
             batch_size=item.batch_size,

@@ -9,17 +9,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from engine.bundle.manifest import Manifest, Precision, Target, Template
-from engine.errors import IqaError
+from engine.bundle.manifest import ClausePart, Manifest, Precision, Target, read_template
+from engine.errors import IqaError, TemplateError
 from engine.prepare import Window
+from engine.template import CT_IQA, Template
 
 if TYPE_CHECKING:
     from .sources.base import Options
 
 WRITTEN, PARITY_FAILED, REFUSED = 0, 1, 2
+
+_CLAUSES = TypeAdapter(list[ClausePart])
 
 _EPILOG = """\
 exit codes: 0 written; 1 the graphs differ from the source; 2 bad checkpoint, slices or target
@@ -53,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
             target=args.target,
             compute_capabilities=args.compute_capability,
             timing_cache=args.timing_cache,
-            template=args.template,
+            template=_template(args.template),
             allow_drift=args.allow_drift,
         )
     except ParityError as error:
@@ -112,9 +116,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--template",
-        choices=get_args(Template),
         default="ct-iqa-1",
-        help='what captions follow, so that they can be drafted; "none": free text (ct-iqa-1)',
+        metavar="FILE",
+        help="JSON: the sentences of the captions, so that they can be drafted (those of this "
+        'project, "ct-iqa-1"); "none": free text',
     )
     parser.add_argument(
         "--allow-drift", action="store_true", help="write the bundle even if a gate is missed"
@@ -126,6 +131,22 @@ def _options(args: argparse.Namespace) -> Options:
     from .sources.base import Options
 
     return Options(prompt=args.prompt, windows=args.windows)
+
+
+def _template(named: str) -> Template | None:
+    """A template by its name, or from a file.
+
+    Raises:
+        TemplateError: the file holds none.
+    """
+    if named in ("ct-iqa-1", "none"):
+        return CT_IQA if named == "ct-iqa-1" else None
+    try:
+        return read_template(_CLAUSES.validate_json(Path(named).read_bytes()))
+    except (OSError, ValidationError) as error:
+        raise TemplateError(
+            f"--template {named} is no list of {{attribute, sentences}}: {error}"
+        ) from error
 
 
 def _positive(text: str) -> int:

@@ -19,23 +19,21 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from engine.backends.base import CacheType, Decoder, Graphs, GraphShapes
-from engine.backends.select import open_graphs
-from engine.bundle.manifest import DECODER, ENCODER, CalibrationPart, Precision
-from engine.decoding.caption import Decoded, Rules
-from engine.decoding.draft import TemplateDrafter
+from engine.backends.base import CacheType, Decoder
+from engine.bundle.manifest import CalibrationPart, Precision
+from engine.decoding.caption import Decoded
 from engine.decoding.greedy import greedy
 from engine.decoding.verify import drafted
 from engine.scoring import level_probabilities, score
-from engine.template import ATTRIBUTES, LEVELS, MAX_SCORE, caption
+from engine.template import CT_IQA, LEVELS, MAX_SCORE, Template
 
 from .errors import ParityError
+from .runtime import BATCH, Runtime, opened
 from .sources.base import Source
 
 MAX_PROBABILITY_DIFFERENCE: Final = 1e-4
 MAX_SCORE_DIFFERENCE: Final = 0.01 * MAX_SCORE
 MIN_LEVEL_AGREEMENT: Final = 0.99
-BATCH: Final = 8
 
 Pixels = NDArray[np.float32]
 LogProbs = NDArray[np.float32]
@@ -48,6 +46,7 @@ class _Tally:
     captions: list[bool] = field(default_factory=list)
     alone: list[bool] = field(default_factory=list)
     drafted: list[bool] = field(default_factory=list)
+    passes: list[int] = field(default_factory=list)
     gaps: list[NDArray[np.float32]] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     levels: list[bool] = field(default_factory=list)
@@ -61,6 +60,7 @@ def measure(
     *,
     calibration: Mapping[str, CalibrationPart],
     cache: CacheType,
+    template: Template | None = CT_IQA,
 ) -> dict[str, float]:
     """Compare a source with the graphs of a bundle folder on prepared slices.
 
@@ -70,31 +70,29 @@ def measure(
         slices: (C, size, size) float32 each; at least one.
         calibration: of every attribute's score.
         cache: type of the graphs' keys and values.
+        template: what captions follow and drafts come from, if any.
 
     Returns:
         `slices`; `captions_identical`, `batch_identical` (the caption alone equals the caption in
         a batch), `drafted_identical` (drafted decoding equals greedy), `level_agreement`, all
-        0…1; `probability_max` and `probability_mean` (absolute differences of the level words'
-        probabilities after equal prefixes); `score_max` and `score_mean` (of the 0…4 scale);
-        `score_slots` compared; `forced_template`: 1 if no caption named a level, so that scores
-        were compared on the template's own words; `generate_checked`: slices on which the
-        source's own `generate` ran.
+        0…1; `decoder_passes` of a drafted caption, on average; `probability_max` and
+        `probability_mean` (absolute differences of the level words' probabilities after equal
+        prefixes); `score_max` and `score_mean` (of the 0…4 scale); `score_slots` compared;
+        `forced_template`: 1 if no caption named a level, so that scores were compared on the
+        template's own words; `generate_checked`: slices on which the source's own `generate` ran.
 
     Raises:
         ParityError: the source's numbers are NaN or infinite.
         BackendError: a graph failed or gave NaN.
     """
-    comparison = _Comparison(source, calibration)
-    graphs = comparison.open(folder, cache)
-    try:
+    with opened(source, folder, template=template, cache=cache) as runtime:
+        comparison = _Comparison(source, runtime, calibration, template or CT_IQA)
         for first in tqdm(range(0, len(slices), BATCH), desc="parity", unit="batch"):
-            comparison.batch(graphs, np.stack(slices[first : first + BATCH]))
+            comparison.batch(np.stack(slices[first : first + BATCH]))
         forced = not comparison.tally.scores
         if forced:
             for first in range(0, len(slices), BATCH):
-                comparison.forced(graphs, np.stack(slices[first : first + BATCH]))
-    finally:
-        graphs.close()
+                comparison.forced(np.stack(slices[first : first + BATCH]))
     return _figures(comparison.tally, forced)
 
 
@@ -145,44 +143,26 @@ def check(figures: dict[str, float], precision: Precision) -> None:
 class _Comparison:
     """Source and runtime side by side."""
 
-    def __init__(self, source: Source, calibration: Mapping[str, CalibrationPart]) -> None:
-        d, t = source.facts.decoder, source.facts.tokens
+    def __init__(
+        self,
+        source: Source,
+        runtime: Runtime,
+        calibration: Mapping[str, CalibrationPart],
+        template: Template,
+    ) -> None:
         self.source, self.calibration, self.tally = source, calibration, _Tally()
-        self.rules = Rules(
-            prompt=tuple(t.prompt), end=t.end, levels=tuple(t.levels), max_length=d.max_length
-        )
-        self.drafter = TemplateDrafter(self._encode, self.rules)
+        self.template = template
+        self.graphs, self.rules, self.drafter = runtime.graphs, runtime.rules, runtime.drafter
 
-    def _encode(self, text: str) -> list[int]:
-        ids: list[int] = self.source.tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
-
-    def open(self, folder: Path, cache: CacheType) -> Graphs:
-        """The runtime's CPU backend over the folder's graphs."""
-        facts = self.source.facts
-        shapes = GraphShapes(
-            channels=len(facts.image.windows),
-            size=facts.image.size,
-            cache=cache,
-            **facts.decoder.model_dump(exclude={"vocab_size", "cache"}),
-        )
-        return open_graphs(
-            folder / ENCODER,
-            folder / DECODER,
-            shapes,
-            device="cpu",
-            threads=None,
-            max_batch=BATCH,
-        )
-
-    def batch(self, graphs: Graphs, pixels: Pixels) -> None:
+    def batch(self, pixels: Pixels) -> None:
         """Compare one batch by all measures."""
-        decoder = graphs.encode(pixels)
+        decoder = self.graphs.encode(pixels)
         rows = greedy(decoder, self.rules)
         again = drafted(decoder, self.drafter, self.rules)
         decoder.release()
         self.tally.drafted += [a.tokens == b.tokens for a, b in zip(rows, again, strict=True)]
-        decoder = graphs.encode(pixels[-1:])
+        self.tally.passes += [row.passes for row in again]
+        decoder = self.graphs.encode(pixels[-1:])
         (single,) = greedy(decoder, self.rules)
         decoder.release()
         self.tally.alone.append(single.tokens == rows[-1].tokens)
@@ -231,13 +211,13 @@ class _Comparison:
         )
 
     def _slots(self, tokens: Sequence[int], logprobs: LogProbs) -> LogProbs:
-        """Log-probabilities (≤ 5, K) where a caption names its levels."""
+        """Log-probabilities (slots, K) where a caption names its levels."""
         places = [i for i, token in enumerate(tokens) if token in self.rules.levels]
-        return logprobs[places[: len(ATTRIBUTES)]]
+        return logprobs[places[: len(self.template.clauses)]]
 
     def _score(self, mine: LogProbs, wanted: LogProbs) -> None:
         """Compare the calibrated scores of a slice; one that is missing is off by the scale."""
-        for i, name in enumerate(ATTRIBUTES[: max(len(mine), len(wanted))]):
+        for i, name in enumerate(self.template.attributes[: max(len(mine), len(wanted))]):
             if i >= len(mine) or i >= len(wanted):
                 self.tally.scores.append(MAX_SCORE)
                 self.tally.levels.append(False)
@@ -250,12 +230,13 @@ class _Comparison:
             self.tally.scores.append(abs(one.value - other.value))
             self.tally.levels.append(one.level == other.level)
 
-    def forced(self, graphs: Graphs, pixels: Pixels) -> None:
+    def forced(self, pixels: Pixels) -> None:
         """Scores where no caption names a level: both read a caption of the template."""
-        words = self._encode(caption(dict.fromkeys(ATTRIBUTES, len(LEVELS) // 2)))
+        middle = dict.fromkeys(self.template.clauses, len(LEVELS) // 2)
+        words = self.source.encode(self.template.caption(middle))
         words = words[: self.rules.max_length - len(self.rules.prompt)]
         _, expected = self._read(torch.from_numpy(pixels), [words] * len(pixels))
-        decoder = graphs.encode(pixels)
+        decoder = self.graphs.encode(pixels)
         found = self._force(decoder, words)
         decoder.release()
         for mine, wanted in zip(found, expected, strict=True):
@@ -284,6 +265,7 @@ def _figures(tally: _Tally, forced: bool) -> dict[str, float]:
         "captions_identical": float(np.mean(tally.captions)),
         "batch_identical": float(np.mean(tally.alone)),
         "drafted_identical": float(np.mean(tally.drafted)),
+        "decoder_passes": float(np.mean(tally.passes)),
         "probability_max": float(gaps.max()),
         "probability_mean": float(gaps.mean()),
         "score_max": float(np.max(tally.scores)),

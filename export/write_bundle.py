@@ -30,14 +30,15 @@ from engine.bundle.manifest import (
     Manifest,
     Precision,
     Target,
-    Template,
+    template_part,
 )
 from engine.prepare import prepare
+from engine.template import CT_IQA, LEVELS, Template
 
-from . import fp16, int8, parity, to_onnx, to_tensorrt
+from . import draft_head, fp16, int8, parity, to_onnx, to_tensorrt
 from .about import About
 from .about import read as read_about
-from .errors import ExportError, TargetError
+from .errors import CheckpointError, ExportError, TargetError
 from .slices import spread
 from .sources.base import Options, Source
 from .sources.detect import open_source
@@ -60,7 +61,7 @@ def export(
     target: Target = "cpu",
     compute_capabilities: Sequence[str] = (),
     timing_cache: Path | None = None,
-    template: Template = "ct-iqa-1",
+    template: Template | None = CT_IQA,
     allow_drift: bool = False,
 ) -> Manifest:
     """Export a checkpoint and prove parity on real slices.
@@ -72,18 +73,20 @@ def export(
         slices: (H, W) HU each, for the parity check; at least one.
         options: what the checkpoint leaves open.
         precision: "fp32", "fp16" or "int8"; INT8 is for CPUs.
-        calibration: (H, W) HU each, for INT8's activation scales; empty: `slices`.
+        calibration: (H, W) HU each, for INT8's activation scales, and for the draft head that a
+            source without one is given; empty: `slices`.
         target: "tensorrt" and "tensorrt-rtx" add compiled engines to the FP16 graphs.
         compute_capabilities: GPUs of the engines ("8.6"); TensorRT: this machine's if empty.
         timing_cache: TensorRT's file of kernel timings, read if there, and written.
-        template: what captions follow, so that they can be drafted; "none" for free text.
+        template: what captions follow, so that they can be drafted; None for free text.
         allow_drift: write the bundle even if it does not pass the parity gates.
 
     Returns:
         The manifest that was written.
 
     Raises:
-        CheckpointError: the checkpoint cannot be exported as it is.
+        CheckpointError: the checkpoint cannot be exported as it is, or its tokenizer does not fit
+            the template.
         TargetError: precision, target and this machine do not go together.
         ParityError: the graphs differ from the source.
         ExportError: no slices, no space on the disk, or something else than a bundle is at `out`.
@@ -95,9 +98,13 @@ def export(
     _check_place(out)
     build = _build_options(precision, target, compute_capabilities, timing_cache)
     source = open_source(checkpoint, options)
+    _check_template(source, template)
     about = read_about(checkpoint)
     spec = source.facts.image.spec()
     scaling = spread(calibration or slices, int8.CALIBRATION) if precision == "int8" else []
+    # Random weights say the same of every slice: guessing that would flatter every benchmark.
+    guessed = source.guess is None and about.score_origin != "random weights"
+    guessing = spread(calibration or slices, draft_head.FITTED) if guessed else []
     work = _Work(
         source=source,
         name=about.name or checkpoint.resolve().name,
@@ -107,6 +114,7 @@ def export(
         build=build,
         slices=[prepare(hu, spec) for hu in slices],
         for_scales=[prepare(hu, spec) for hu in scaling],
+        for_guesses=[prepare(hu, spec) for hu in guessing],
         template=template,
         allow_drift=allow_drift,
     )
@@ -137,7 +145,8 @@ class _Work:
     build: to_tensorrt.BuildOptions | None
     slices: list[NDArray[np.float32]]
     for_scales: list[NDArray[np.float32]]
-    template: Template
+    for_guesses: list[NDArray[np.float32]]
+    template: Template | None
     allow_drift: bool
 
     @property
@@ -150,7 +159,12 @@ class _Work:
         quantization, kept = self._graphs(folder)
         self.source.tokenizer.save(str(folder / TOKENIZER))
         figures = parity.measure(
-            self.source, folder, self.slices, calibration=self.about.calibration, cache=self.cache
+            self.source,
+            folder,
+            self.slices,
+            calibration=self.about.calibration,
+            cache=self.cache,
+            template=self.template,
         )
         if not self.allow_drift:
             parity.check(figures, self.precision)
@@ -167,6 +181,9 @@ class _Work:
         steps = ((to_onnx.export_encoder, encoder), (to_onnx.export_decoder, decoder))
         for write_graph, path in tqdm(steps, desc="graphs", unit="graph"):
             write_graph(self.source, path)
+        if self.template and self.for_guesses:
+            self.source.guess = draft_head.fit(self.source, folder, self.for_guesses, self.template)
+            to_onnx.export_encoder(self.source, encoder)
         if self.precision == "int8":
             return int8.to_int8(self.source, folder, self.for_scales)
         if self.precision == "fp16":
@@ -200,7 +217,7 @@ class _Work:
             image=facts.image,
             decoder=facts.decoder.model_copy(update={"cache": self.cache}),
             tokens=facts.tokens,
-            template=self.template,
+            template=template_part(self.template),
             calibration=about.calibration,
             files=_files(folder),
             source_sha256=_source_hash(facts.weights),
@@ -237,6 +254,25 @@ def _build_options(
     )
     to_tensorrt.check(options)
     return options
+
+
+def _check_template(source: Source, template: Template | None) -> None:
+    """The tokenizer writes each level word of the template as the token of that level.
+
+    Raises:
+        CheckpointError: it does not, so that no caption could be read or drafted.
+    """
+    if template is None:
+        return
+    levels = source.facts.tokens.levels
+    for level, token in enumerate(levels):
+        text = template.caption(dict.fromkeys(template.clauses, level))
+        found = [levels.index(t) for t in source.encode(text) if t in levels]
+        if found != [level] * len(template.clauses):
+            raise CheckpointError(
+                f"in {text!r} the tokenizer writes the word {LEVELS[level]!r} otherwise than "
+                f"as token {token}; write it as in the captions that the model was trained on"
+            )
 
 
 def _files(folder: Path) -> dict[str, FilePart]:

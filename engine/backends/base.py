@@ -46,7 +46,7 @@ class Decoder(Protocol):
 
     @property
     def guesses(self) -> NDArray[np.int64] | None:
-        """(B, attributes) levels that the encoder expects, for the first draft; None: no guess."""
+        """(B, slots) levels that the encoder expects, for the first draft; None: no guess."""
         ...
 
     def step(

@@ -6,13 +6,16 @@ graphs (shapes, token ids, image windows, calibration) is here, so no code guess
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..backends.base import CacheType
+from ..errors import TemplateError
 from ..prepare import ImageSpec, Resampling, Window
-from ..template import ATTRIBUTES, LEVELS
+from ..template import ATTRIBUTES, CT_IQA, LEVELS, Template
 
 FORMAT_VERSION: Final = 1
 MANIFEST_NAME: Final = "manifest.json"
@@ -22,7 +25,6 @@ Count = Annotated[int, Field(ge=1)]
 TokenId = Annotated[int, Field(ge=0)]
 Precision = Literal["fp32", "fp16", "int8"]
 ScoreOrigin = Literal["simulated readers", "human readers", "unknown readers", "random weights"]
-Template = Literal["ct-iqa-1", "none"]
 Target = Literal["cpu", "cuda", "tensorrt", "tensorrt-rtx"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -97,6 +99,37 @@ class CalibrationPart(_Part):
     intercept: float
 
 
+class ClausePart(_Part):
+    """One attribute of a bundle's own template: its sentence at every level, bad … excellent."""
+
+    attribute: str
+    sentences: list[str]
+
+
+TemplatePart = Literal["ct-iqa-1", "none"] | list[ClausePart]
+"""The project's own template, none, or a bundle's own clauses in the order of its captions."""
+
+
+def template_part(template: Template | None) -> TemplatePart:
+    """A template as a manifest holds it; None: captions follow none."""
+    if template is None:
+        return "none"
+    if template == CT_IQA:
+        return "ct-iqa-1"
+    return [ClausePart(attribute=name, sentences=list(s)) for name, s in template.clauses.items()]
+
+
+def read_template(clauses: Sequence[ClausePart]) -> Template:
+    """A template from its clauses.
+
+    Raises:
+        TemplateError: they do not make one.
+    """
+    if len({clause.attribute for clause in clauses}) < len(clauses):
+        raise TemplateError("the template names an attribute twice")
+    return Template({clause.attribute: tuple(clause.sentences) for clause in clauses})
+
+
 class FilePart(_Part):
     """SHA-256 and size of one file of the bundle."""
 
@@ -142,7 +175,7 @@ class Manifest(_Part):
         target: the device the bundle was made for; its ONNX graphs open on a CPU in any case.
         engines: compiled engines; each is also among `files`.
         template: what captions follow, and drafts come from; "none": the captioner writes freely,
-            and is decoded a token a pass.
+            and is decoded a token a pass. See `captions`.
         provenance: versions of what wrote the bundle.
     """
 
@@ -159,7 +192,7 @@ class Manifest(_Part):
     image: ImagePart
     decoder: DecoderPart
     tokens: TokensPart
-    template: Template = "ct-iqa-1"
+    template: TemplatePart = "ct-iqa-1"
     calibration: dict[str, CalibrationPart]
     files: dict[str, FilePart]
     source_sha256: str
@@ -170,8 +203,20 @@ class Manifest(_Part):
     parity: dict[str, float]
     metrics: dict[str, float]
 
+    @cached_property
+    def captions(self) -> Template | None:
+        """The template that captions follow; None: they follow none.
+
+        Raises:
+            TemplateError: the clauses do not make one; never after the manifest was read.
+        """
+        if isinstance(self.template, list):
+            return read_template(self.template)
+        return CT_IQA if self.template == "ct-iqa-1" else None
+
     @model_validator(mode="after")
     def _whole(self) -> Self:
+        _ = self.captions  # a `ValueError` where the clauses make no template
         if missing := sorted({ENCODER, DECODER, TOKENIZER} - self.files.keys()):
             raise ValueError(f"files lacks {', '.join(missing)}")
         if missing := sorted({engine.file for engine in self.engines} - self.files.keys()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from ..template import ATTRIBUTES, caption
+from ..template import CT_IQA, Template
 from .caption import Rules
 
 
@@ -17,7 +17,7 @@ class Drafter(Protocol):
 
         Args:
             accepted: the tokens generated so far, without the prompt.
-            guesses: best guess of each attribute's level, in the order of `ATTRIBUTES`.
+            guesses: best guess of the level at each of the caption's slots.
 
         Returns:
             Any number of tokens; none means one plain step.
@@ -36,22 +36,28 @@ class NoDrafts:
 class TemplateDrafter:
     """Drafts the whole caption; silent where the accepted tokens left the template."""
 
-    def __init__(self, encode: Callable[[str], Sequence[int]], rules: Rules) -> None:
+    def __init__(
+        self,
+        encode: Callable[[str], Sequence[int]],
+        rules: Rules,
+        template: Template = CT_IQA,
+    ) -> None:
         """`encode` turns a caption into token ids, without prompt and end."""
         self._encode = encode
         self._rules = rules
+        self._template = template
         self._captions: dict[tuple[int, ...], tuple[int, ...]] = {}
 
     def draft(self, accepted: Sequence[int], guesses: Sequence[int]) -> Sequence[int]:
         """See `Drafter.draft`: accepted levels are kept, the others guessed."""
         known = [self._rules.levels.index(t) for t in accepted if t in self._rules.levels]
-        whole = self._tokens((*known, *guesses[len(known) :])[: len(ATTRIBUTES)])
+        whole = self._tokens((*known, *guesses[len(known) :])[: len(guesses)])
         count = len(accepted)
         return whole[count:] if whole[:count] == tuple(accepted) else ()
 
     def _tokens(self, levels: tuple[int, ...]) -> tuple[int, ...]:
         """The caption's tokens, encoded once for each combination of levels."""
         if levels not in self._captions:
-            text = caption(dict(zip(ATTRIBUTES, levels, strict=True)))
+            text = self._template.caption(dict(zip(self._template.attributes, levels, strict=True)))
             self._captions[levels] = (*self._encode(text), self._rules.end)
         return self._captions[levels]

@@ -113,7 +113,7 @@ class Source(ABC):
         vision: pixels (B, C, size, size) float32 -> features (B, S, features).
         text: the decoder.
         guess: features -> each attribute's level before any word, (B, attributes) int64, for the
-            first draft; None: the model has no such head, and drafts start from the middle.
+            first draft; None: the model has no such head (`export.draft_head` may fit one).
     """
 
     facts: Facts
@@ -121,6 +121,11 @@ class Source(ABC):
     vision: nn.Module
     text: TextDecoder
     guess: nn.Module | None = None
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a caption, without prompt and end."""
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
 
     @abstractmethod
     def generate(self, pixels: Tensor) -> list[list[int]]:

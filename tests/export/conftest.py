@@ -1,4 +1,4 @@
-"""A small BLIP with random weights, its graphs, and real slices prepared for it."""
+"""Captioners with random weights, the graphs of one, and real slices prepared for it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from engine.bundle.manifest import DECODER, ENCODER
@@ -13,6 +14,18 @@ from engine.prepare import prepare
 from export import random_checkpoint, slices, to_onnx
 from export.sources.base import Options, Source
 from export.sources.detect import open_source
+from tests.training.test_model import VOCABULARY, tiny
+from training.model import Captioner
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the project's own kind, with random weights."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    torch.manual_seed(2)
+    Captioner(tiny()).save(folder)
+    VOCABULARY.tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
 
 
 @pytest.fixture(scope="session")

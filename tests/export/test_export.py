@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from engine import Assessment, Engine, cli
@@ -18,17 +17,6 @@ from engine.errors import BundleCorruptError, BundleNotFoundError
 from export import export, parity, slices, to_onnx
 from export.__main__ import main
 from export.errors import CheckpointError, ExportError
-from tests.training.test_model import VOCABULARY, tiny
-from training.model import Captioner
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("checkpoint")
-    torch.manual_seed(2)
-    Captioner(tiny()).save(folder)
-    VOCABULARY.tokenizer.save(str(folder / "tokenizer.json"))
-    return folder
 
 
 def test_export_load_assess(checkpoint: Path, tmp_path: Path, chest: NDArray[np.float32]) -> None:
@@ -43,23 +31,6 @@ def test_export_load_assess(checkpoint: Path, tmp_path: Path, chest: NDArray[np.
         assert not found.follows_template, "random weights do not write the template"
     export(checkpoint, tmp_path / "bundle", slices[:1])
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bundle"]
-
-
-def test_a_bundle_without_a_template_is_decoded_step_by_step(
-    checkpoint: Path, tmp_path: Path, chest: NDArray[np.float32]
-) -> None:
-    texts, drafted = [], []
-    for template in ("ct-iqa-1", "none"):
-        manifest = export(checkpoint, tmp_path / template, [chest], template=template)  # type: ignore[arg-type]
-        assert manifest.template == template
-        with Engine.load(tmp_path / template) as engine:
-            found = engine.assess(chest)
-        assert isinstance(found, Assessment)
-        texts.append(found.caption)
-        drafted.append(found.draft_accepted)
-    assert texts[0] == texts[1]
-    assert drafted[1] == 0
-    assert open_bundle(tmp_path / "none").manifest.template == "none"
 
 
 def test_a_failed_parity_check_leaves_nothing(

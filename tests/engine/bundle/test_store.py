@@ -15,6 +15,7 @@ from engine.errors import (
     BundlePathError,
     BundleVersionError,
 )
+from engine.template import ATTRIBUTES, LEVELS
 
 
 @pytest.fixture
@@ -77,6 +78,21 @@ def test_a_broken_manifest_is_a_bundle_error(bundle: Path, text: str) -> None:
     (bundle / "manifest.json").write_text(text)
     with pytest.raises(BundleError):
         open_bundle(bundle)
+
+
+def test_a_bundle_may_bring_its_own_template(bundle: Path) -> None:
+    clauses = [
+        {"attribute": name, "sentences": [f"{name} {level}" for level in LEVELS]}
+        for name in reversed(ATTRIBUTES)
+    ]
+    edit(bundle, template=clauses)
+    found = open_bundle(bundle).manifest.captions
+    assert found is not None
+    assert found.attributes == tuple(reversed(ATTRIBUTES))
+    for odd in (clauses[:4], [*clauses, clauses[0]], [{**clauses[0], "x": 1}], [], "mine", None):
+        edit(bundle, template=odd)
+        with pytest.raises(BundleCorruptError, match="template"):
+            open_bundle(bundle)
 
 
 def test_no_bundle_at_all(tmp_path: Path) -> None:
