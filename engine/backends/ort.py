@@ -72,6 +72,7 @@ def open_gpu(
     """
     require_provider(provider)
     runtime = open_cuda()
+    ort.preload_dlls()  # CUDA and cuDNN of the extra `gpu` lie where no loader looks
 
     def opened(file: Path, ranges: Ranges) -> OrtExecutor:
         memory = CudaMemory(runtime)
