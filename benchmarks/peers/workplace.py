@@ -50,9 +50,8 @@ class Workplace:
         if checkpoint is None and model != "default":
             self.checkpoint = self._folder / "checkpoint"
             if not (self.checkpoint / "template.json").is_file():
-                made, python = str(self.checkpoint), [sys.executable, "-m"]
-                _make(f"{model}: random weights", *python, "export.random_checkpoint", model, made)
-                _make("its head", *python, "benchmarks.peers.template_head", made)
+                command = [sys.executable, "-m", "export.random_checkpoint"]
+                _make(f"{model}: random weights", *command, model, str(self.checkpoint))
 
     def bundle(self, precision: Precision) -> Path | None:
         """The bundle of the checkpoint; None: the embedded one.
