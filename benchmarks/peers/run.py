@@ -28,8 +28,8 @@ SCHEMA: Final = "iqagpt-peers-1"
 _RANDOM: Final = (
     "weights are random but for the output head, which is fitted (ridge regression on captions of "
     "the template) so that captions follow the template and level words do not depend on the words "
-    "before: drafts are accepted as a fine-tuned model's would be by an engine without a draft head. "
-    "The captions are the same for all slices and mean nothing"
+    "before: drafts are accepted as a fine-tuned model's would be by an engine without a draft "
+    "head. The captions are the same for all slices and mean nothing"
 )
 
 
