@@ -6,8 +6,8 @@ is busy and nobody is served.
 
 The time between the ends of two batches, divided by the later one's size, is what a slice costs,
 whatever the rooms overlap. Full batches show it; a smaller one has its fixed cost spread over
-fewer slices and counts only where it was faster still, which is how an estimate that one stall
-spoilt comes down again. Mean and deviation are smoothed as round trips are by TCP (RFC 6298).
+fewer slices and counts only as the most that a slice can cost, which is how an estimate that one
+stall spoilt comes down again. Mean and deviation are smoothed as round trips are by TCP (RFC 6298).
 
 Whoever waits at the limit is late by any surprise, so some deviations are kept in hand: the more,
 the less was spent on a slice. Two at the door, where a refusal costs nothing; one before it is
@@ -96,3 +96,6 @@ class Pace:
         elif full or seconds < self._mean:
             self._deviation += _DEVIATION_GAIN * (abs(seconds - self._mean) - self._deviation)
             self._mean += _MEAN_GAIN * (seconds - self._mean)
+        else:  # a full batch's slice costs no more than a small one's: more is not kept in hand
+            most = (seconds - self._mean) / AT_THE_DOOR
+            self._deviation += _DEVIATION_GAIN * min(most - self._deviation, 0.0)

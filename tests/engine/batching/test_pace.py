@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engine.batching.pace import AT_THE_DOOR, BEFORE_PREPARING, Pace
@@ -86,6 +86,7 @@ def test_small_batches_and_failures_say_nothing_unless_they_are_faster() -> None
     st.integers(1, MAX),
     st.floats(0.001, 1.0),
 )
+@example(past=[(8, 3.0)], ran=1, seconds=0.5)  # small batches that are not faster than one stall
 def test_no_past_spoils_the_future(past: list[tuple[int, float]], ran: int, seconds: float) -> None:
     """Whatever stalls there were: steady batches of any size bring the estimate down to theirs."""
     pace, now = Pace(MAX), 0.0
