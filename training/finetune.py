@@ -18,6 +18,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -154,6 +155,52 @@ def finish(
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; see `--help`."""
+    args = _parser().parse_args(arguments)
+    try:
+        rows = read_table(args.data)
+    except (FileNotFoundError, ValueError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    schedule = Schedule(steps=args.steps, batch=args.batch, every=args.every)
+    tokenizer = build_tokenizer()
+    args.out.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(args.out / "tokenizer.json"))
+    vocabulary = Vocabulary.of(tokenizer)
+    config = config_for(vocabulary, rows)
+    config = replace(
+        config,
+        physics=0 if "physics" in args.without else config.physics,
+        maps=0 if "maps" in args.without else config.maps,
+    )
+    parts = _samples(args, rows, vocabulary, config)
+    started = time.perf_counter()
+    torch.manual_seed(schedule.seed)
+    pretrained = 0.0 if "pretraining" in args.without else PRETRAINED
+    learner = CaptionLearner(config, vocabulary, pretrained)
+    Loop(learner, parts["train"], parts["validation"], args.out, schedule).run()
+    best, origin = learner.captioner, rows["origin"].iloc[0]
+    results = finish(best, parts["validation"], parts["test"], args.out, origin)
+    sys.stdout.write(
+        f"{table(results)}\ntrained in {(time.perf_counter() - started) / 60:.0f} min\n"
+    )
+    return 0
+
+
+def _samples(
+    args: argparse.Namespace, rows: pd.DataFrame, vocabulary: Vocabulary, config: CaptionerConfig
+) -> dict[str, Samples]:
+    """The three splits; pictures that are no CT slices are among the first."""
+    folder = args.data.parent if args.data.suffix == ".csv" else args.data
+    stem, found = SecondOrderStem(config), {}
+    for name in ("train", "validation", "test"):
+        split = rows[rows["split"] == name]
+        shown = name == "train" and "outsiders" not in args.without
+        outsiders = int(OUTSIDERS * len(split)) if shown else 0
+        found[name] = Samples(folder, split, stem, vocabulary, outsiders)
+    return found
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training.finetune",
         description=__doc__,
@@ -173,44 +220,7 @@ def main(arguments: list[str] | None = None) -> int:
         default=[],
         help="ablation: leave a part of the recipe away; may be given more than once",
     )
-    args = parser.parse_args(arguments)
-    schedule = Schedule(steps=args.steps, batch=args.batch, every=args.every)
-    try:
-        rows = read_table(args.data)
-    except (FileNotFoundError, ValueError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    folder = args.data.parent if args.data.suffix == ".csv" else args.data
-    tokenizer = build_tokenizer()
-    args.out.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(args.out / "tokenizer.json"))
-    vocabulary = Vocabulary.of(tokenizer)
-    config = config_for(vocabulary, rows)
-    config = replace(
-        config,
-        physics=0 if "physics" in args.without else config.physics,
-        maps=0 if "maps" in args.without else config.maps,
-    )
-    stem = SecondOrderStem(config)
-    split = {name: rows[rows["split"] == name] for name in ("train", "validation", "test")}
-    outsiders = {"train": int(OUTSIDERS * len(split["train"]))}
-    if "outsiders" in args.without:
-        outsiders.clear()
-    parts = {
-        name: Samples(folder, part, stem, vocabulary, outsiders.get(name, 0))
-        for name, part in split.items()
-    }
-    started = time.perf_counter()
-    torch.manual_seed(schedule.seed)
-    pretrained = 0.0 if "pretraining" in args.without else PRETRAINED
-    learner = CaptionLearner(config, vocabulary, pretrained)
-    Loop(learner, parts["train"], parts["validation"], args.out, schedule).run()
-    best, origin = learner.captioner, rows["origin"].iloc[0]
-    results = finish(best, parts["validation"], parts["test"], args.out, origin)
-    sys.stdout.write(
-        f"{table(results)}\ntrained in {(time.perf_counter() - started) / 60:.0f} min\n"
-    )
-    return 0
+    return parser
 
 
 if __name__ == "__main__":

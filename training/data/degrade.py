@@ -147,9 +147,10 @@ class Degrader:
             return hu.astype(np.float32)
 
         quiet = np.clip(kernel(hu + noise), -1024.0, 3071.0)
-        image = np.clip(kernel(hu + noise + artifacts), -1024.0, 3071.0)
         return Layers(
-            image=image if artifacts.any() else quiet,
+            image=np.clip(kernel(hu + noise + artifacts), -1024.0, 3071.0)
+            if artifacts.any()
+            else quiet,
             without_artifacts=quiet,
             noise_free=kernel(hu),
             kernel=kernel,
