@@ -193,6 +193,7 @@ class _Comparison:
             mine = self._slots(captions[i], row.level_logprobs)
             self._score(mine, self._slots(own.get(i, captions[i]), expected[i]))
 
+    @torch.no_grad()
     def _read(
         self, pixels: torch.Tensor, captions: Sequence[Sequence[int]]
     ) -> tuple[list[list[int]], list[LogProbs]]:

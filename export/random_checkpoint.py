@@ -51,7 +51,7 @@ _WEIGHT: Final = 4.0
 """Of the caption that is to come out, against those of chance levels."""
 
 
-def _blip(vision: dict[str, int], text: dict[str, int]) -> Any:
+def _blip(vision: dict[str, Any], text: dict[str, int]) -> Any:
     config = BlipConfig(
         vision_config={"image_size": 384, **vision},
         text_config={
@@ -78,6 +78,17 @@ def _blip_large() -> Any:
         "num_attention_heads": 16,
     }
     return _blip(vision, {})
+
+
+def _blip_small() -> Any:
+    """Six layers, 192 px, 1,000 words: small enough to be fine-tuned on two cores.
+
+    Its encoder starts as a ViT's does; transformers' own start for BLIP's (1e-10) sees nothing.
+    """
+    small = {"hidden_size": 256, "intermediate_size": 768, "num_attention_heads": 4}
+    words = {"vocab_size": 1000, "bos_token_id": 998, "max_position_embeddings": 128}
+    seeing = {"initializer_range": 0.02, "image_size": 192, "num_hidden_layers": 6}
+    return _blip({**small, **seeing}, {**small, **words, "num_hidden_layers": 3})
 
 
 def _blip_tiny() -> Any:
@@ -117,19 +128,21 @@ def _vit_gpt2_tiny() -> Any:
 KINDS: Final[dict[str, Callable[[], Any]]] = {
     "blip-base": _blip_base,
     "blip-large": _blip_large,
+    "blip-small": _blip_small,
     "blip-tiny": _blip_tiny,
     "vit-gpt2-base": _vit_gpt2_base,
     "vit-gpt2-tiny": _vit_gpt2_tiny,
 }
 
 
-def write(kind: str, out: Path, seed: int = 7) -> None:
+def write(kind: str, out: Path, seed: int = 7, *, fitted: bool = True) -> None:
     """Write a checkpoint folder as `model.save_pretrained` would.
 
     Args:
         kind: one of `KINDS`.
         out: the folder.
         seed: of the weights.
+        fitted: whether the output head is; without, it is a start for `export.finetune`.
 
     Raises:
         ExportError: the head cannot be fitted.
@@ -143,7 +156,8 @@ def write(kind: str, out: Path, seed: int = 7) -> None:
     _tokenizer(text.vocab_size, {first: "[BOS]", end: "[EOS]"}).save(str(out / "tokenizer.json"))
     with written_whole(out / "training.json") as part:
         part.write_text(json.dumps({"name": f"random-{kind}", "score_origin": "random weights"}))
-    _fit_head(out, seed)
+    if fitted:
+        _fit_head(out, seed)
 
 
 def _tokenizer(size: int, special: dict[int, str]) -> Tokenizer:
@@ -246,9 +260,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("out", type=Path, help="checkpoint folder")
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument(
+        "--no-head", action="store_true", help="leave the output head random, too: for fine-tuning"
+    )
     args = parser.parse_args(arguments)
     disable_progress_bar()
-    write(args.kind, args.out, args.seed)
+    write(args.kind, args.out, args.seed, fitted=not args.no_head)
     size = sum(f.stat().st_size for f in args.out.glob("*.safetensors")) / 1e6
     sys.stdout.write(f"{args.out}: {args.kind}, random weights, {size:.0f} MB\n")
     return 0

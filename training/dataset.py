@@ -16,6 +16,7 @@ from tqdm import tqdm
 from engine.template import ATTRIBUTES
 
 from .data.degrade import Degradation, Degrader, draw
+from .data.digital import digital_patient
 from .data.maps import cell_maps
 from .data.measure import Measurements, measure
 from .data.readers import READERS, mean_scores, read
@@ -26,10 +27,19 @@ ORIGINALS = 24
 """Most originals of one patient."""
 DERIVED = 24
 """At least as many more of a training patient are derived from those, see `vary`."""
+DIGITAL = 6
+"""Patients that are drawn, not scanned; see `training.data.digital`."""
 
 
 def build(
-    scans: Path, out: Path, *, ids: list[str] | None, count: int, seed: int, workers: int
+    scans: Path,
+    out: Path,
+    *,
+    ids: list[str] | None,
+    count: int,
+    seed: int,
+    workers: int,
+    digital: int = DIGITAL,
 ) -> pd.DataFrame:
     """Build the data set and return its manifest.
 
@@ -41,8 +51,11 @@ def build(
         count: slices to make; a training patient gives twice as many as another.
         seed: the same seed gives the same data set.
         workers: processes.
+        digital: patients that are drawn, see `training.data.digital`; they only train.
     """
     found = read_originals(scans, ids, per_patient=ORIGINALS)
+    for number in range(digital):
+        found += digital_patient(number, ORIGINALS + DERIVED, seed)
     split = split_patients(found, seed)
     quota = _quota(split, count)
     originals = _varied(found, split, quota, seed)
@@ -157,12 +170,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--ids", type=Path, help="text file: the scans to use, a name a line")
     parser.add_argument("--count", type=int, default=1600, help="slices to make (1600)")
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument(
+        "--digital", type=int, default=DIGITAL, help=f"patients drawn, not scanned ({DIGITAL})"
+    )
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args(arguments)
     ids = args.ids.read_text().split() if args.ids else None
     try:
         manifest = build(
-            args.scans, args.out, ids=ids, count=args.count, seed=args.seed, workers=args.workers
+            args.scans,
+            args.out,
+            ids=ids,
+            count=args.count,
+            seed=args.seed,
+            workers=args.workers,
+            digital=args.digital,
         )
     except FileNotFoundError as error:
         sys.stderr.write(f"error: {error}\n")

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import optimize, stats
+from torch import Tensor
 
-from engine.template import ATTRIBUTES, LEVELS
+from engine.template import ATTRIBUTES, LEVELS, MAX_SCORE
 
 from .model import Captioner
-from .samples import Batch, Samples, Vocabulary
+from .samples import Batch, Vocabulary
 
 Array = NDArray[np.float64]
 
@@ -36,25 +37,25 @@ class Agreement:
     plcc_high: float
 
 
-@torch.no_grad()
-def predict(model: Captioner, samples: Samples, batch: int = 16) -> Array:
-    """Expected level at every slot of the greedy caption, (N, A).
-
-    Greedy decoding is followed slot by slot: after each pass the level word the model prefers is
-    written into the caption, so later attributes see the model's own words, as in the runtime.
-    """
-    model.eval()
-    parts = [np.arange(i, min(i + batch, len(samples))) for i in range(0, len(samples), batch)]
-    vocabulary = samples.vocabulary
-    return np.concatenate(
-        [written_levels(model, samples.batch(rows), vocabulary).double().numpy() for rows in parts]
+def captioned(model: Captioner, batch: Batch, vocabulary: Vocabulary) -> Tensor:
+    """Expected level at every slot of the greedy captions of one batch, (B, A)."""
+    cross = model.cross(model.features(batch.statistics))
+    return written_levels(
+        lambda tokens: model.decode(tokens, cross), len(batch.words.soft), vocabulary
     )
 
 
-def written_levels(model: Captioner, batch: Batch, vocabulary: Vocabulary) -> torch.Tensor:
-    """Expected level at every slot of the greedy captions of one batch, (B, A)."""
-    cross = model.cross(model.features(batch.statistics))
-    rows = len(batch.soft)
+def written_levels(decode: Callable[[Tensor], Tensor], rows: int, vocabulary: Vocabulary) -> Tensor:
+    """Expected level at every slot of greedy captions, (B, A).
+
+    Greedy decoding is followed slot by slot: after each pass the level word the model prefers is
+    written into the caption, so later attributes see the model's own words, as in the runtime.
+
+    Args:
+        decode: teacher-forced, (B, T) tokens -> (B, T, vocabulary) logits.
+        rows: B.
+        vocabulary: token ids.
+    """
     grid = torch.arange(len(LEVELS), dtype=torch.float32)
     levels = np.full((rows, len(ATTRIBUTES)), 2)
     expected = torch.zeros(rows, len(ATTRIBUTES))
@@ -64,7 +65,7 @@ def written_levels(model: Captioner, batch: Batch, vocabulary: Vocabulary) -> to
             for row in levels
         ]
         position = [vocabulary.slots(line)[a] - 1 for line in lines]
-        logits = model.decode(_padded(lines), cross)
+        logits = decode(_padded(lines))
         at = logits[torch.arange(rows), torch.tensor(position)]
         chosen = at[:, list(vocabulary.levels)].softmax(-1)
         levels[:, a] = chosen.argmax(-1).numpy()
@@ -72,7 +73,7 @@ def written_levels(model: Captioner, batch: Batch, vocabulary: Vocabulary) -> to
     return expected
 
 
-def _padded(lines: list[list[int]]) -> torch.Tensor:
+def _padded(lines: list[list[int]]) -> Tensor:
     longest = max(map(len, lines))
     return torch.tensor([line + [0] * (longest - len(line)) for line in lines])
 
@@ -80,13 +81,19 @@ def _padded(lines: list[list[int]]) -> torch.Tensor:
 def agreement(
     predicted: Array, truth: Array, patients: NDArray[np.str_], *, seed: int = 0, rounds: int = 1000
 ) -> Agreement:
-    """Correlations of one attribute with intervals; arrays are (N,)."""
+    """Correlations of one attribute with intervals; arrays are (N,).
+
+    A correlation is 0 where one side is constant: it tells nothing.
+    """
+    rmse = float(np.sqrt(np.mean((predicted - truth) ** 2)))
+    if np.ptp(predicted) == 0 or np.ptp(truth) == 0:
+        return Agreement(plcc=0.0, srocc=0.0, krocc=0.0, rmse=rmse, plcc_low=0.0, plcc_high=0.0)
     low, high = bootstrap(predicted, truth, patients, seed=seed, rounds=rounds)
     return Agreement(
         plcc=float(stats.pearsonr(predicted, truth)[0]),
         srocc=float(stats.spearmanr(predicted, truth)[0]),
         krocc=float(stats.kendalltau(predicted, truth)[0]),
-        rmse=float(np.sqrt(np.mean((predicted - truth) ** 2))),
+        rmse=rmse,
         plcc_low=low,
         plcc_high=high,
     )
@@ -117,10 +124,21 @@ def resamples(patients: NDArray[np.str_], rounds: int, seed: int = 0) -> list[ND
 
 
 def calibrate(predicted: Array, truth: Array) -> dict[str, dict[str, float]]:
-    """Least-squares line from expected level to reader score, per attribute; arrays are (N, A)."""
+    """Line from expected level to reader score, per attribute; arrays are (N, A).
+
+    Least squares of what the runtime gives, which ends at 0 and 4: readers' scores pile up at the
+    ends of the scale, and a line that need not go through the pile is the steeper one. Level where
+    the same was predicted of every slice.
+    """
     lines = {}
     for a, name in enumerate(ATTRIBUTES):
-        slope, intercept = np.polyfit(predicted[:, a], truth[:, a], 1)
+        x, y = predicted[:, a], truth[:, a]
+
+        def error(line: Array, x: Array = x, y: Array = y) -> Array:
+            return _on_scale(line[0] * x + line[1]) - y
+
+        start = np.polyfit(x, y, 1) if np.ptp(x) > 0 else np.array([0.0, y.mean()])
+        slope, intercept = optimize.least_squares(error, start, x_scale="jac").x
         lines[name] = {"slope": float(slope), "intercept": float(intercept)}
     return lines
 
@@ -129,7 +147,11 @@ def apply_calibration(predicted: Array, lines: Mapping[str, Mapping[str, float]]
     """Scores as the runtime gives them, clipped to 0…4."""
     slope = np.array([lines[name]["slope"] for name in ATTRIBUTES])
     intercept = np.array([lines[name]["intercept"] for name in ATTRIBUTES])
-    return np.asarray(np.clip(predicted * slope + intercept, 0.0, len(LEVELS) - 1.0))
+    return _on_scale(predicted * slope + intercept)
+
+
+def _on_scale(scores: Array) -> Array:
+    return np.clip(scores, 0.0, MAX_SCORE)
 
 
 def table(results: Mapping[str, Agreement]) -> str:

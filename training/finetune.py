@@ -14,6 +14,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -32,13 +33,12 @@ from .evaluate import (
     agreement,
     apply_calibration,
     calibrate,
-    predict,
+    captioned,
     table,
-    written_levels,
 )
-from .loop import Learner, Loop, Schedule
+from .loop import BatchT, Data, Learner, Loop, Schedule
 from .model import Captioner, CaptionerConfig, SecondOrderStem
-from .samples import Batch, Samples, Vocabulary, config_for
+from .samples import Batch, Samples, Vocabulary, Words, config_for
 from .tokenizer import build_tokenizer
 
 LEVEL_WEIGHT, TEXT_WEIGHT, DRAFT_WEIGHT, PHYSICS_WEIGHT, MAPS_WEIGHT = 1.0, 1.0, 0.5, 0.5, 1.0
@@ -69,16 +69,19 @@ class CaptionLearner(Learner[Batch]):
         self.ready = progress >= self.pretrained
         features = self.captioner.features(batch.statistics, batch.kept)
         loss = DRAFT_WEIGHT * _level_loss(
-            self.captioner.guess(features).log_softmax(-1), batch.soft
+            self.captioner.guess(features).log_softmax(-1), batch.words.soft
         )
         loss = loss + physics_loss(self.captioner, features, batch)
         loss = loss + maps_loss(self.captioner, features, batch)
-        return loss + caption_loss(self.captioner, features, batch) if self.ready else loss
+        if not self.ready:
+            return loss
+        logits = self.captioner.decode(batch.words.inputs, self.captioner.cross(features))
+        return loss + caption_loss(logits, batch.words, self.vocabulary)
 
     def expected(self, batch: Batch) -> Tensor:
         """Expected level, (B, A): by the caption, or before there is one by the draft head."""
         if self.ready:
-            return written_levels(self.captioner, batch, self.vocabulary)
+            return captioned(self.captioner, batch, self.vocabulary)
         guesses = self.captioner.guess(self.captioner.features(batch.statistics)).softmax(-1)
         return guesses @ torch.arange(guesses.shape[-1], dtype=guesses.dtype)
 
@@ -91,14 +94,19 @@ class CaptionLearner(Learner[Batch]):
         self.captioner.load_state_dict(Captioner.load(folder).state_dict())
 
 
-def caption_loss(model: Captioner, features: Tensor, batch: Batch) -> Tensor:
-    """Cross-entropy of the caption's words, and the level words' by their soft targets."""
-    logits = model.decode(batch.inputs, model.cross(features))
-    at_slots = logits.gather(1, batch.slots[..., None].expand(-1, -1, logits.shape[-1]))
-    levels = at_slots.log_softmax(-1)[..., list(model.config.level_ids)]
-    text = batch.targets.scatter(1, batch.slots, -1)
-    words = functional.cross_entropy(logits.flatten(0, 1), text.flatten(), ignore_index=-1)
-    return LEVEL_WEIGHT * _level_loss(levels, batch.soft) + TEXT_WEIGHT * words
+def caption_loss(logits: Tensor, words: Words, vocabulary: Vocabulary) -> Tensor:
+    """Cross-entropy of the caption's words, and the level words' by their soft targets.
+
+    Args:
+        logits: (B, T, vocabulary), after each of `words.inputs`.
+        words: what was to be said.
+        vocabulary: token ids.
+    """
+    at_slots = logits.gather(1, words.slots[..., None].expand(-1, -1, logits.shape[-1]))
+    levels = at_slots.log_softmax(-1)[..., list(vocabulary.levels)]
+    text = words.targets.scatter(1, words.slots, -1)
+    other = functional.cross_entropy(logits.flatten(0, 1), text.flatten(), ignore_index=-1)
+    return LEVEL_WEIGHT * _level_loss(levels, words.soft) + TEXT_WEIGHT * other
 
 
 def physics_loss(model: Captioner, features: Tensor, batch: Batch) -> Tensor:
@@ -129,27 +137,32 @@ def _level_loss(logprobs: Tensor, soft: Tensor) -> Tensor:
 
 
 def finish(
-    model: Captioner, validation: Samples, test: Samples, out: Path, origin: str
+    model: Learner[BatchT],
+    validation: Data[BatchT],
+    test: Data[BatchT],
+    out: Path,
+    about: Mapping[str, object],
 ) -> dict[str, Agreement]:
-    """Calibrate on validation patients, measure on test patients, write `training.json`."""
-    lines = calibrate(predict(model, validation), validation.scores.astype(float))
-    scores = apply_calibration(predict(model, test), lines)
+    """Calibrate on validation patients, measure on test patients, write `training.json`.
+
+    Args:
+        model: as validated best.
+        validation, test: of patients that were not trained on.
+        out: folder of `training.json`.
+        about: what else the file says, see `export.about`.
+    """
+    lines = calibrate(model.predict(validation), validation.scores.astype(float))
+    scores = apply_calibration(model.predict(test), lines)
     results = {
         name: agreement(scores[:, a], test.scores[:, a].astype(float), test.patients)
         for a, name in enumerate(ATTRIBUTES)
     }
     metrics = {f"{name}_{k}": v for name, r in results.items() for k, v in asdict(r).items()}
-    about = {
-        "name": "ct-iqa-small",
-        "version": "1",
-        "data": f"CT-IQA, {len(np.unique(test.patients))} test patients, {len(test)} test slices",
-        "licence": "Apache-2.0; training data CC BY 3.0/4.0, MIT, BSD and Apache-2.0, see NOTICE",
-        "score_origin": origin,
-        "calibration": lines,
-        "metrics": metrics,
-    }
+    patients = len(np.unique(test.patients))
+    data = f"CT-IQA, {patients} test patients, {len(test)} test slices"
+    whole = {"data": data, **about, "calibration": lines, "metrics": metrics}
     with written_whole(out / "training.json") as part:
-        part.write_text(json.dumps(about, indent=1))
+        part.write_text(json.dumps(whole, indent=1))
     return results
 
 
@@ -178,8 +191,14 @@ def main(arguments: list[str] | None = None) -> int:
     pretrained = 0.0 if "pretraining" in args.without else PRETRAINED
     learner = CaptionLearner(config, vocabulary, pretrained)
     Loop(learner, parts["train"], parts["validation"], args.out, schedule).run()
-    best, origin = learner.captioner, rows["origin"].iloc[0]
-    results = finish(best, parts["validation"], parts["test"], args.out, origin)
+    learner.ready = True  # also where a finished run was only resumed
+    about = {
+        "name": "ct-iqa-small",
+        "version": "1",
+        "licence": "Apache-2.0; training data CC BY 3.0/4.0, MIT, BSD and Apache-2.0, see NOTICE",
+        "score_origin": rows["origin"].iloc[0],
+    }
+    results = finish(learner, parts["validation"], parts["test"], args.out, about)
     sys.stdout.write(
         f"{table(results)}\ntrained in {(time.perf_counter() - started) / 60:.0f} min\n"
     )

@@ -54,6 +54,45 @@ class Vocabulary:
         """Positions of the level words within `tokens`, in the order of `ATTRIBUTES`."""
         return [i for i, token in enumerate(tokens) if token in self.levels]
 
+    def words(self, scores: NDArray[np.float32], rng: np.random.Generator | None = None) -> Words:
+        """What to say of slices with these scores, (B, A); NaN where nobody knows.
+
+        With `rng`, for training: the words before a level are off by a level now and then, so that
+        each level is read from the slice and not from the words before it.
+        """
+        said = scores if rng is None else scores + rng.normal(0.0, WORD_SPREAD, scores.shape)
+        if rng is not None:  # of an outsider anything may be said
+            said = np.where(np.isnan(said), rng.uniform(0.0, MAX_SCORE, said.shape), said)
+        tokens = [
+            self.tokens({name: level_of(float(s)) for name, s in zip(ATTRIBUTES, row, strict=True)})
+            for row in said
+        ]
+        padded = np.full((len(scores), max(map(len, tokens))), -1, np.int64)
+        for line, ids in zip(padded, tokens, strict=True):
+            line[: len(ids)] = ids
+        return Words(
+            inputs=torch.from_numpy(np.maximum(padded[:, :-1], 0)),
+            targets=torch.from_numpy(padded[:, 1:]),
+            slots=torch.tensor([self.slots(ids) for ids in tokens]) - 1,
+            soft=torch.from_numpy(soft_levels(scores)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What to say of a batch.
+
+    Attributes:
+        inputs, targets: (B, T) token ids; target -1 is padding.
+        slots: (B, A) positions whose target is the level word of each attribute.
+        soft: (B, A, K) probability of each level: a score between two levels belongs to both.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    slots: Tensor
+    soft: Tensor
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -61,9 +100,7 @@ class Batch:
 
     Attributes:
         statistics: what the stem measured, see `training.model.Statistics`.
-        inputs, targets: (B, T) token ids; target -1 is padding.
-        slots: (B, A) positions whose target is the level word of each attribute.
-        soft: (B, A, K) probability of each level: a score between two levels belongs to both.
+        words: what to say of it.
         physics: (B, P) what was done and measured, see `physics`; P is 0 where nobody knows, and
             a row is NaN where it does not apply.
         maps: (B, S, M) where it was measured, for every token, see `maps`; like `physics`.
@@ -71,10 +108,7 @@ class Batch:
     """
 
     statistics: Statistics
-    inputs: Tensor
-    targets: Tensor
-    slots: Tensor
-    soft: Tensor
+    words: Words
     physics: Tensor
     maps: Tensor
     kept: Tensor | None
@@ -145,30 +179,13 @@ class Samples:
         """The rows as a batch.
 
         With `rng`, for training: turned and mirrored at random, a share of the tokens left out,
-        and the words before a level are off by a level now and then, so that each level is read
-        from the slice and not from the words before it.
+        and words that are off, see `Vocabulary.words`.
         """
-        scores = self.scores[rows]
-        said = scores if rng is None else scores + rng.normal(0.0, WORD_SPREAD, scores.shape)
-        if rng is not None:  # of an outsider anything may be said
-            said = np.where(np.isnan(said), rng.uniform(0.0, MAX_SCORE, said.shape), said)
-        tokens = [
-            self.vocabulary.tokens(
-                {name: level_of(float(s)) for name, s in zip(ATTRIBUTES, row, strict=True)}
-            )
-            for row in said
-        ]
-        length = max(len(ids) for ids in tokens)
-        padded = np.full((len(rows), length), -1, np.int64)
-        for line, ids in zip(padded, tokens, strict=True):
-            line[: len(ids)] = ids
+        words = self.vocabulary.words(self.scores[rows], rng)
         statistics, local, kept = self._seen(torch.from_numpy(rows), rng)
         return Batch(
             statistics=statistics,
-            inputs=torch.from_numpy(np.maximum(padded[:, :-1], 0)),
-            targets=torch.from_numpy(padded[:, 1:]),
-            slots=torch.tensor([self.vocabulary.slots(ids) for ids in tokens]) - 1,
-            soft=torch.from_numpy(soft_levels(scores)),
+            words=words,
             physics=self.physics[torch.from_numpy(rows)],
             maps=local,
             kept=kept,

@@ -115,7 +115,7 @@ class TrtExecutor:
         self.file, self.memory = file, memory
         self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
         self._engine = self._runtime.deserialize_cuda_engine(file.read_bytes())
-        self._context: Any = self._engine.create_execution_context() if self._engine else None
+        self._context: Any = _new_context(trt, self._engine) if self._engine else None
         if self._context is None:
             raise BackendError(f"{file} cannot be opened by TensorRT; export the bundle again")
         self.inputs, self.outputs = self._specs(trt)
@@ -170,3 +170,16 @@ class TrtExecutor:
                         f"{self.file}: {name} is not written in place of its past but of {past}; "
                         "export the bundle again"
                     )
+
+
+def _new_context(trt: Any, engine: Any) -> Any:
+    """An execution context; TensorRT-RTX replays a CUDA graph for every shape that comes back.
+
+    It captures them itself, once its kernels for a shape are compiled. TensorRT leaves capturing to
+    its user and wants shapes and addresses to stay; those of a pass do not.
+    """
+    if not hasattr(trt, "CudaGraphStrategy"):
+        return engine.create_execution_context()
+    config = engine.create_runtime_config()
+    config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+    return engine.create_execution_context(config)

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -108,6 +109,7 @@ class Source(ABC):
     """A fine-tuned captioner, in evaluation mode.
 
     Attributes:
+        model: what the checkpoint's own code made of it.
         facts: what goes into the manifest.
         tokenizer: for captions, without truncation and padding.
         vision: pixels (B, C, size, size) float32 -> features (B, S, features).
@@ -116,6 +118,7 @@ class Source(ABC):
             first draft; None: the model has no such head (`export.draft_head` may fit one).
     """
 
+    model: Any
     facts: Facts
     tokenizer: Tokenizer
     vision: nn.Module
@@ -140,7 +143,7 @@ class Source(ABC):
 
     @abstractmethod
     def logits(self, pixels: Tensor, tokens: Tensor) -> Tensor:
-        """Teacher-forced, by the model's own code.
+        """Teacher-forced, by the model's own code; gradients reach its weights.
 
         Args:
             pixels: (B, C, size, size) float32.

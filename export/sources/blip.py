@@ -124,7 +124,6 @@ class BlipSource(Source):
         )
         return cut(rows.tolist(), len(tokens.prompt), tokens.end)
 
-    @torch.no_grad()
     def logits(self, pixels: Tensor, tokens: Tensor) -> Tensor:
         result: Tensor = self.model(pixel_values=pixels, input_ids=tokens).logits
         return result

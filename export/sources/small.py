@@ -142,6 +142,5 @@ class SmallSource(Source):
         rows = self.model.generate(pixels, tokens.prompt, tokens.end)
         return cut(rows, 0, tokens.end)
 
-    @torch.no_grad()
     def logits(self, pixels: Tensor, tokens: Tensor) -> Tensor:
         return self.model.decode(tokens, self.model.encode(pixels))

@@ -117,7 +117,6 @@ class VisionEncoderDecoderSource(Source):
         )
         return cut(rows.tolist(), len(tokens.prompt), tokens.end)
 
-    @torch.no_grad()
     def logits(self, pixels: Tensor, tokens: Tensor) -> Tensor:
         result: Tensor = self.model(pixel_values=pixels, decoder_input_ids=tokens).logits
         return result

@@ -120,6 +120,7 @@ class FakeTrt:
 
     __version__ = "1.7.1.116"
     TensorIOMode = tensorrt_rtx_bindings.TensorIOMode
+    CudaGraphStrategy = tensorrt_rtx_bindings.CudaGraphStrategy
 
     class Logger:
         """Swallows what is logged."""
@@ -197,16 +198,26 @@ class FakeEngine:
             return None
         return name.replace("present", self.trt.alias, 1)
 
-    def create_execution_context(self) -> FakeContext:
-        self.trt.contexts.append(FakeContext(self))
+    def create_runtime_config(self) -> FakeConfig:
+        return FakeConfig()
+
+    def create_execution_context(self, runtime_config: FakeConfig) -> FakeContext:
+        self.trt.contexts.append(FakeContext(self, runtime_config))
         return self.trt.contexts[-1]
+
+
+class FakeConfig:
+    """How a context runs."""
+
+    def __init__(self) -> None:
+        self.cuda_graph_strategy = tensorrt_rtx_bindings.CudaGraphStrategy.DISABLED
 
 
 class FakeContext:
     """Runs the graph over the addresses it was told."""
 
-    def __init__(self, engine: FakeEngine) -> None:
-        self.engine = engine
+    def __init__(self, engine: FakeEngine, config: FakeConfig) -> None:
+        self.engine, self.config = engine, config
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.addresses: dict[str, int] = {}
 

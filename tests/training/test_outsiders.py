@@ -43,8 +43,8 @@ def test_training_favours_no_level_for_them(tmp_path: Path, chest: NDArray[np.fl
     assert len(samples) == 5
     assert (samples.patients == "outsiders").sum() == 3
     batch = samples.batch(np.arange(5), np.random.default_rng(0))
-    assert torch.all(batch.soft[2:] == 1.0 / len(LEVELS))
-    assert torch.all(batch.soft[:2, :, 3] == 1.0)
+    assert torch.all(batch.words.soft[2:] == 1.0 / len(LEVELS))
+    assert torch.all(batch.words.soft[:2, :, 3] == 1.0)
     assert samples.physics.isnan().any(1).sum() == 0, "nobody knows any physics here"
     learner = CaptionLearner(tiny(), VOCABULARY)
     assert torch.isfinite(learner.loss(batch, 1.0))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,6 +126,11 @@ class Degrader:
         self._kernel_px = 0.8 * edge_width(hu)
         self._photons = self._aec_photons()
 
+    @cached_property
+    def _reconstructed(self) -> Array:
+        """What this scanner makes of the slice with all its views."""
+        return self.scanner.reconstruct(self.sinogram)
+
     def _aec_photons(self) -> float:
         """Photons per ray at which full dose gives `AEC_NOISE_HU` within the body."""
         noise = np.random.default_rng(0).standard_normal(self.sinogram.shape)
@@ -207,7 +213,7 @@ class Degrader:
         if d.views < VIEWS:
             step_views = slice(int(rng.integers(VIEWS // d.views)), None, VIEWS // d.views)
             change += scanner.reconstruct(self.sinogram, step_views)
-            change -= scanner.reconstruct(self.sinogram)
+            change -= self._reconstructed
         if d.missing_deg > 0.0:
             lost = round(VIEWS * d.missing_deg / 180.0)
             rolled = np.roll(np.arange(VIEWS), int(rng.integers(VIEWS)))

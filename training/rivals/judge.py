@@ -22,7 +22,7 @@ from engine.whole_file import written_whole
 
 from ..data.degrade import Degradation
 from ..data.formats import read_slice
-from ..evaluate import apply_calibration
+from ..evaluate import apply_calibration, calibrate
 from .base import Array, Case, Rival, WeightsMissingError
 
 SCORES, ABOUT = "scores.csv", "rival.json"
@@ -50,7 +50,7 @@ def judge(rival: Rival, data: Path, rows: pd.DataFrame, out: Path) -> pd.DataFra
     if not rival.on_scale:
         known = (asked["split"] == "validation").to_numpy() & np.isfinite(said).all(1)
         truth = asked[list(ATTRIBUTES)].to_numpy(float)
-        lines = _lines(said[known], truth[known])
+        lines = calibrate(said[known], truth[known])
         said, about["calibration"] = apply_calibration(said, lines), lines
     table = asked[["file", "split"]].assign(
         **{name: said[:, a] for a, name in enumerate(ATTRIBUTES)}
@@ -110,19 +110,6 @@ def _originals(rows: pd.DataFrame) -> dict[tuple[object, object], str]:
         return {}
     clean = rows[untouched(rows) & (rows["split"] != "train")]
     return {(row["scan"], row["slice"]): row["file"] for _, row in clean.iterrows()}
-
-
-def _lines(said: Array, truth: Array) -> dict[str, dict[str, float]]:
-    """Least-squares line per attribute; level where a rival says the same of every slice."""
-    found = {}
-    for a, name in enumerate(ATTRIBUTES):
-        slope, intercept = (
-            np.polyfit(said[:, a], truth[:, a], 1)
-            if np.ptp(said[:, a]) > 0
-            else (0.0, truth[:, a].mean())
-        )
-        found[name] = {"slope": float(slope), "intercept": float(intercept)}
-    return found
 
 
 def _chunks(cases: Iterator[Case], count: int) -> Iterator[list[Case]]:

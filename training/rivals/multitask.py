@@ -62,7 +62,7 @@ class Multitask(Learner[Batch]):
 
     def loss(self, batch: Batch, _progress: float) -> Tensor:
         """Cross-entropy on the rounded score, or squared error; and of the heads of physics."""
-        truth = batch.soft @ self.grid
+        truth = batch.words.soft @ self.grid
         features = self.encoder.features(batch.statistics, batch.kept)
         found = self(features)
         if self.task == "regression":

@@ -15,7 +15,7 @@ from engine.backends.cuda import CudaMemory
 from engine.backends.tensorrt import CompiledEngine, choose
 from engine.errors import BackendError, BackendUnavailableError
 from tests.support import graphs as tiny
-from tests.support.cuda import FakeContext, FakeCuda, FakeEngine, FakeRuntime, FakeTrt
+from tests.support.cuda import FakeConfig, FakeContext, FakeCuda, FakeEngine, FakeRuntime, FakeTrt
 
 from .conftest import MAX_BATCH, stand_in
 
@@ -35,6 +35,7 @@ def test_the_stand_in_has_only_what_the_real_packages_have() -> None:
         (FakeRuntime, real.Runtime),
         (FakeEngine, real.ICudaEngine),
         (FakeContext, real.IExecutionContext),
+        (FakeConfig, real.IRuntimeConfig),
         (FakeTrt, real),
     )
     for fake, other in pairs:
@@ -74,6 +75,15 @@ def test_a_step_moves_ids_and_log_probabilities_only(made: tiny.TinyGraphs) -> N
     decoder.move(2, 0)
     assert (cuda.calls - before)["cudaMemcpyDeviceToDevice"] == 4  # never over the host
     assert (cuda.calls - before).total() == 4
+
+
+def test_tensorrt_rtx_is_asked_to_replay_cuda_graphs(made: tiny.TinyGraphs) -> None:
+    trt = FakeTrt(FakeCuda())
+    stand_in(trt, made)
+    assert len(trt.contexts) == 2
+    wanted = tensorrt_rtx_bindings.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+    assert {context.config.cuda_graph_strategy for context in trt.contexts} == {wanted}
+    assert hasattr(tensorrt_rtx_bindings.IRuntimeConfig, "cuda_graph_strategy")
 
 
 def test_close_gives_everything_back(made: tiny.TinyGraphs) -> None:

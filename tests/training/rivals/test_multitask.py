@@ -19,7 +19,7 @@ from training.rivals.__main__ import main
 from training.rivals.base import Case, WeightsMissingError
 from training.rivals.judge import list_cases, read_scores
 from training.rivals.multitask import Multitask, MultitaskRival
-from training.samples import Batch, Samples, Vocabulary
+from training.samples import Batch, Samples, Vocabulary, Words
 from training.tokenizer import build_tokenizer
 
 TASKS = ["classification", "regression"]
@@ -95,10 +95,7 @@ def test_heads_learn_what_they_are_shown() -> None:
         empty = torch.zeros(8, 1, dtype=torch.long)
         batch = Batch(
             statistics=model.encoder.stem.statistics(pixels),
-            inputs=empty,
-            targets=empty,
-            slots=empty,
-            soft=soft,
+            words=Words(inputs=empty, targets=empty, slots=empty, soft=soft),
             physics=torch.zeros(8, 0),
             maps=torch.zeros(8, 4, 0),
             kept=None,

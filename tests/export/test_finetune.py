@@ -1,0 +1,62 @@
+"""A captioner from elsewhere learns to judge slices: captions, scores, a bundle that drafts."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from engine import Assessment, Engine
+from engine.template import ATTRIBUTES
+from export import export, random_checkpoint
+from export.finetune import main
+
+
+@pytest.fixture
+def data(tmp_path: Path, chest: NDArray[np.float32]) -> Path:
+    """Clean slices and hopeless ones, of six patients."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    rng, rows = np.random.default_rng(0), []
+    for i in range(12):
+        bad = i % 2
+        np.save(folder / f"{i}.npy", chest + bad * 400.0 * rng.standard_normal(chest.shape))
+        split = ("train", "train", "validation", "test")[i // 3]
+        scores = dict.fromkeys(ATTRIBUTES, 4.0 * (1 - bad))
+        rows.append({"file": f"{i}.npy", "patient": f"p{i // 2}", "split": split, **scores})
+    pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)
+    return folder
+
+
+def test_a_blip_learns_resumes_and_becomes_a_bundle_that_drafts(
+    data: Path, tmp_path: Path, chest: NDArray[np.float32], capsys: pytest.CaptureFixture[str]
+) -> None:
+    start, out = tmp_path / "start", tmp_path / "out"
+    random_checkpoint.write("blip-tiny", start, fitted=False)
+    arguments = [str(start), str(data), "--out", str(out), "--batch", "4", "--rate", "1e-3"]
+    assert main([*arguments, "--steps", "10", "--every", "10"]) == 0
+    assert main([*arguments, "--steps", "120", "--every", "30"]) == 0
+    assert "| overall |" in capsys.readouterr().out
+    steps = pd.read_csv(out / "run" / "learning-curve.csv")["step"].tolist()
+    assert steps == [10, 30, 60, 90, 120]
+    assert json.loads((out / "training.json").read_text())["score_origin"] == "simulated readers"
+    noisy = np.load(data / "1.npy").astype(np.float32)
+    export(out, tmp_path / "bundle", [chest, noisy])
+    with Engine.load(tmp_path / "bundle") as engine:
+        found = engine.assess([chest, noisy])
+    clean, bad = (item for item in found if isinstance(item, Assessment))
+    assert clean.follows_template
+    assert bad.follows_template
+    assert clean.overall > bad.overall + 2.0
+    assert clean.decoder_passes == bad.decoder_passes == 1
+
+
+def test_what_cannot_be_read_is_one_line(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(tmp_path / "none"), str(data), "--out", str(tmp_path / "out")]) == 2
+    assert "config.json" in capsys.readouterr().err
+    assert main([str(tmp_path), str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert "manifest.csv" in capsys.readouterr().err
