@@ -54,11 +54,12 @@ def build(
         digital: patients that are drawn, see `training.data.digital`; they only train.
     """
     found = read_originals(scans, ids, per_patient=ORIGINALS)
-    for number in range(digital):
-        found += digital_patient(number, ORIGINALS + DERIVED, seed)
-    split = split_patients(found, seed)
+    drawn = [f"digital-{number}" for number in range(digital)]
+    split = split_patients(found, seed) | dict.fromkeys(drawn, "train")
     quota = _quota(split, count)
     originals = _varied(found, split, quota, seed)
+    for name in drawn:
+        originals += digital_patient(name, min(ORIGINALS + DERIVED, quota[name]), seed)
     for folder in ("slices", "maps"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     shares = _shares(originals, quota)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import stats
 from torch import Tensor
 
 from engine.template import ATTRIBUTES, LEVELS, MAX_SCORE
@@ -124,21 +124,14 @@ def resamples(patients: NDArray[np.str_], rounds: int, seed: int = 0) -> list[ND
 
 
 def calibrate(predicted: Array, truth: Array) -> dict[str, dict[str, float]]:
-    """Line from expected level to reader score, per attribute; arrays are (N, A).
+    """Least-squares line from expected level to reader score, per attribute; arrays are (N, A).
 
-    Least squares of what the runtime gives, which ends at 0 and 4: readers' scores pile up at the
-    ends of the scale, and a line that need not go through the pile is the steeper one. Level where
-    the same was predicted of every slice.
+    Level where the same was predicted of every slice.
     """
     lines = {}
     for a, name in enumerate(ATTRIBUTES):
         x, y = predicted[:, a], truth[:, a]
-
-        def error(line: Array, x: Array = x, y: Array = y) -> Array:
-            return _on_scale(line[0] * x + line[1]) - y
-
-        start = np.polyfit(x, y, 1) if np.ptp(x) > 0 else np.array([0.0, y.mean()])
-        slope, intercept = optimize.least_squares(error, start, x_scale="jac").x
+        slope, intercept = np.polyfit(x, y, 1) if np.ptp(x) > 0 else (0.0, y.mean())
         lines[name] = {"slope": float(slope), "intercept": float(intercept)}
     return lines
 
@@ -147,11 +140,7 @@ def apply_calibration(predicted: Array, lines: Mapping[str, Mapping[str, float]]
     """Scores as the runtime gives them, clipped to 0…4."""
     slope = np.array([lines[name]["slope"] for name in ATTRIBUTES])
     intercept = np.array([lines[name]["intercept"] for name in ATTRIBUTES])
-    return _on_scale(predicted * slope + intercept)
-
-
-def _on_scale(scores: Array) -> Array:
-    return np.clip(scores, 0.0, MAX_SCORE)
+    return np.asarray(np.clip(predicted * slope + intercept, 0.0, MAX_SCORE))
 
 
 def table(results: Mapping[str, Agreement]) -> str:

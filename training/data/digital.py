@@ -23,11 +23,18 @@ HEADS = 2
 """Of three digital patients so many are heads: real ones are rare in public data."""
 
 
-def digital_patient(number: int, count: int, seed: int) -> list[Original]:
-    """`count` slices of one digital patient, each drawn anew and scanned another way."""
+def digital_patient(name: str, count: int, seed: int) -> list[Original]:
+    """`count` slices of one digital patient, each drawn anew and scanned another way.
+
+    Args:
+        name: ends in a number, which says whether heads are drawn or trunks.
+        count: slices.
+        seed: the same name and seed give the same slices.
+    """
+    number = int(name.rpartition("-")[2])
     rng = np.random.default_rng([seed, 2, number])
     draw = _head if number % 3 < HEADS else _trunk
-    return [_scanned(draw(rng), f"digital-{number}", index, rng) for index in range(count)]
+    return [_scanned(draw(rng), name, index, rng) for index in range(count)]
 
 
 def _scanned(picture: Array, name: str, index: int, rng: Rng) -> Original:
@@ -74,8 +81,11 @@ def _frame(rng: Rng) -> tuple[Array, Array]:
     return y + bend * _field(rng, 160.0), x + bend * _field(rng, 160.0)
 
 
-def _paint(picture: Array, where: NDArray[np.bool_], mean: float, texture: Array) -> None:
-    picture[where] = (mean + texture)[where]
+def _paint(
+    picture: Array, where: NDArray[np.bool_], mean: float, texture: Array | None = None
+) -> None:
+    """Give a part of the picture a tissue: a mean in HU, and (SIZE, SIZE) HU about it."""
+    picture[where] = mean if texture is None else (mean + texture)[where]
 
 
 def _head(rng: Rng) -> Array:
@@ -97,7 +107,7 @@ def _head(rng: Rng) -> Array:
     if rng.random() < 0.6:
         rest = np.hypot(y - 0.1, x)
         at = rng.uniform(0.88, 1.0)
-        _paint(picture, (np.abs(rest - at) < 0.02) & (y > 0.3) & (r > 1.02), -300.0, 0.0 * y)
+        _paint(picture, (np.abs(rest - at) < 0.02) & (y > 0.3) & (r > 1.02), -300.0)
     return picture
 
 
@@ -108,16 +118,16 @@ def _brain(picture: Array, depth: Array, y: Array, x: Array, rng: Rng) -> None:
     folds = _field(rng, rng.uniform(14.0, 30.0))
     rim = depth < rng.uniform(2.5, 5.0)
     grey = inside & ((np.abs(folds) < 0.5) & rim | (_field(rng, 50.0) > 1.6))
-    _paint(picture, grey, white + rng.uniform(5.0, 12.0), 0.0 * y)
+    _paint(picture, grey, white + rng.uniform(5.0, 12.0))
     sulci = inside & rim & (np.abs(folds) < rng.uniform(0.02, 0.25))
-    _paint(picture, sulci, rng.uniform(4.0, 14.0), 0.0 * y)
+    _paint(picture, sulci, rng.uniform(4.0, 14.0))
     size, apart = rng.uniform(0.03, 0.14), rng.uniform(0.05, 0.16)
     ventricle = np.hypot((np.abs(x) - apart - 0.3 * np.abs(y)) / size, y / (2.5 * size))
-    _paint(picture, inside & (ventricle < 1.0), rng.uniform(3.0, 14.0), 0.0 * y)
-    _paint(picture, inside & (np.abs(x) < rng.uniform(0.004, 0.012)), rng.uniform(45, 75), 0.0 * y)
+    _paint(picture, inside & (ventricle < 1.0), rng.uniform(3.0, 14.0))
+    _paint(picture, inside & (np.abs(x) < rng.uniform(0.004, 0.012)), rng.uniform(45, 75))
     if rng.random() < 0.3:  # a bleeding, a tumour, or an old infarct
         spot = np.hypot(y - rng.uniform(-0.4, 0.4), x - rng.uniform(-0.4, 0.4))
-        _paint(picture, inside & (spot < rng.uniform(0.03, 0.15)), rng.uniform(5, 85), 0.0 * y)
+        _paint(picture, inside & (spot < rng.uniform(0.03, 0.15)), rng.uniform(5, 85))
 
 
 def _skull_base(picture: Array, inside: NDArray[np.bool_], y: Array, x: Array, rng: Rng) -> None:
@@ -125,12 +135,12 @@ def _skull_base(picture: Array, inside: NDArray[np.bool_], y: Array, x: Array, r
     mirrored = [field + field[:, ::-1] for field in (_field(rng, 45.0), _field(rng, 25.0))]
     part = inside & (y * rng.choice([-1.0, 1.0]) > rng.uniform(-0.3, 0.2))
     _paint(picture, part & (mirrored[0] > 1.2), 900.0, 350.0 * _field(rng, 6.0))
-    _paint(picture, part & (mirrored[1] > 1.7), -950.0, 0.0 * y)
+    _paint(picture, part & (mirrored[1] > 1.7), -950.0)
     orbit = np.hypot(y + 0.45, np.abs(x) - 0.3)
     if rng.random() < 0.5:
-        _paint(picture, inside & (orbit < 0.2), -90.0, 0.0 * y)
-        _paint(picture, inside & (orbit < 0.12), 15.0, 0.0 * y)
-        _paint(picture, inside & (np.abs(orbit - 0.12) < 0.01), 60.0, 0.0 * y)
+        _paint(picture, inside & (orbit < 0.2), -90.0)
+        _paint(picture, inside & (orbit < 0.12), 15.0)
+        _paint(picture, inside & (np.abs(orbit - 0.12) < 0.01), 60.0)
 
 
 def _trunk(rng: Rng) -> Array:
@@ -148,11 +158,11 @@ def _trunk(rng: Rng) -> Array:
     ribs = (np.abs(r - 1.0 + fat + wall / 2.0) < wall / 4.0) & (turn > rng.uniform(-0.2, 0.6))
     _paint(picture, ribs, 600.0, 150.0 * _field(rng, 6.0))
     body = np.hypot(y - 0.32, x)
-    _paint(picture, body < 0.13, 700.0, 0.0 * y)
+    _paint(picture, body < 0.13, 700.0)
     _paint(picture, body < 0.115, rng.uniform(120.0, 320.0), 50.0 * _field(rng, 5.0))
-    _paint(picture, np.hypot(y - 0.5, x) < 0.05, 25.0, 0.0 * y)
+    _paint(picture, np.hypot(y - 0.5, x) < 0.05, 25.0)
     table = (np.abs(y - rng.uniform(0.78, 0.85) - 0.1 * x**2) < 0.012) & (r > 1.02)
-    _paint(picture, table, -200.0, 0.0 * y)
+    _paint(picture, table, -200.0)
     return picture
 
 
@@ -165,11 +175,11 @@ def _chest(
     for pixels, width in ((60.0, 0.06), (30.0, 0.05), (16.0, 0.04)):
         ridges = np.abs(_field(rng, pixels)) < width
         vessels = lungs & ridges & (_field(rng, 2.0 * pixels) > 0.3)
-        _paint(picture, vessels, 20.0 + 0.3 * contrast, 0.0 * y)
+        _paint(picture, vessels, 20.0 + 0.3 * contrast)
     heart = np.hypot((y + 0.1) / 0.27, (x - rng.uniform(0.0, 0.2)) / 0.32)
     _paint(picture, inside & (heart < 1.0), 45.0, 6.0 * _field(rng, 30.0))
-    _paint(picture, inside & (heart < 0.7), 45.0 + contrast, 0.0 * y)
-    _paint(picture, np.hypot(y - 0.16, x - 0.14) < 0.06, 45.0 + contrast, 0.0 * y)
+    _paint(picture, inside & (heart < 0.7), 45.0 + contrast)
+    _paint(picture, np.hypot(y - 0.16, x - 0.14) < 0.06, 45.0 + contrast)
 
 
 def _abdomen(
@@ -178,12 +188,12 @@ def _abdomen(
     _paint(picture, inside, -100.0, 8.0 * _field(rng, 20.0))
     bowel = _field(rng, 30.0)
     _paint(picture, inside & (bowel > 0.2), 35.0, 12.0 * _field(rng, 10.0))
-    _paint(picture, inside & (bowel > 1.6), rng.choice([-850.0, 10.0, 250.0]), 0.0 * y)
+    _paint(picture, inside & (bowel > 1.6), rng.choice([-850.0, 10.0, 250.0]))
     liver = np.hypot((y + 0.05) / 0.36, (x + 0.4) / 0.38) + 0.1 * _field(rng, 90.0)
     _paint(picture, inside & (liver < 1.0), rng.uniform(40.0, 110.0), 2.0 * _field(rng, 40.0))
     vessels = inside & (liver < 0.9) & (np.abs(_field(rng, 45.0)) < 0.06)
-    _paint(picture, vessels, 50.0 + 0.6 * contrast, 0.0 * y)
+    _paint(picture, vessels, 50.0 + 0.6 * contrast)
     for side, radius in ((-0.3, 0.09), (0.3, 0.09), (0.55, 0.12)):  # kidneys and spleen
         organ = np.hypot(y - rng.uniform(0.05, 0.3), (x - side) * rng.uniform(0.8, 1.3))
         _paint(picture, inside & (organ < radius), 40.0 + contrast, 5.0 * _field(rng, 12.0))
-    _paint(picture, np.hypot(y - 0.15, x - 0.05) < 0.05, 45.0 + contrast, 0.0 * y)
+    _paint(picture, np.hypot(y - 0.15, x - 0.05) < 0.05, 45.0 + contrast)
