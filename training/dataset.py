@@ -16,7 +16,6 @@ from tqdm import tqdm
 from engine.template import ATTRIBUTES
 
 from .data.degrade import Degradation, Degrader, draw
-from .data.digital import digital_patient
 from .data.maps import cell_maps
 from .data.measure import Measurements, measure
 from .data.readers import READERS, mean_scores, read
@@ -27,19 +26,10 @@ ORIGINALS = 24
 """Most originals of one patient."""
 DERIVED = 24
 """At least as many more of a training patient are derived from those, see `vary`."""
-DIGITAL = 6
-"""Patients that are drawn, not scanned; see `training.data.digital`."""
 
 
 def build(
-    scans: Path,
-    out: Path,
-    *,
-    ids: list[str] | None,
-    count: int,
-    seed: int,
-    workers: int,
-    digital: int = DIGITAL,
+    scans: Path, out: Path, *, ids: list[str] | None, count: int, seed: int, workers: int
 ) -> pd.DataFrame:
     """Build the data set and return its manifest.
 
@@ -51,15 +41,11 @@ def build(
         count: slices to make; a training patient gives twice as many as another.
         seed: the same seed gives the same data set.
         workers: processes.
-        digital: patients that are drawn, see `training.data.digital`; they only train.
     """
     found = read_originals(scans, ids, per_patient=ORIGINALS)
-    drawn = [f"digital-{number}" for number in range(digital)]
-    split = split_patients(found, seed) | dict.fromkeys(drawn, "train")
+    split = split_patients(found, seed)
     quota = _quota(split, count)
     originals = _varied(found, split, quota, seed)
-    for name in drawn:
-        originals += digital_patient(name, min(ORIGINALS + DERIVED, quota[name]), seed)
     for folder in ("slices", "maps"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     shares = _shares(originals, quota)
@@ -171,21 +157,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--ids", type=Path, help="text file: the scans to use, a name a line")
     parser.add_argument("--count", type=int, default=1600, help="slices to make (1600)")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument(
-        "--digital", type=int, default=DIGITAL, help=f"patients drawn, not scanned ({DIGITAL})"
-    )
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args(arguments)
     ids = args.ids.read_text().split() if args.ids else None
     try:
         manifest = build(
-            args.scans,
-            args.out,
-            ids=ids,
-            count=args.count,
-            seed=args.seed,
-            workers=args.workers,
-            digital=args.digital,
+            args.scans, args.out, ids=ids, count=args.count, seed=args.seed, workers=args.workers
         )
     except FileNotFoundError as error:
         sys.stderr.write(f"error: {error}\n")

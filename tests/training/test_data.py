@@ -12,9 +12,8 @@ from PIL import Image
 
 from engine.template import ATTRIBUTES
 from training.data.degrade import Degradation, Degrader
-from training.data.digital import digital_patient
 from training.data.formats import read_slice, read_table
-from training.data.measure import Measurements, measure, soft_tissue
+from training.data.measure import Measurements, measure
 from training.data.readers import READERS, perceived
 from training.data.scans import Original, split_patients, vary
 from training.dataset import main
@@ -128,34 +127,17 @@ def test_the_command_builds_the_same_data_twice(tmp_path: Path, chest: NDArray[n
         np.savez(scans / f"s{i}.npz", hu=chest[None].astype(np.int16), spacing=np.array([0.7, 0.7]))
         (scans / f"s{i}.json").write_text(json.dumps({"patient": f"p{i}", "body_part": "chest"}))
     tables = []
-    arguments = [str(scans), "--count", "8", "--workers", "1", "--digital", "1"]
     for out in (tmp_path / "a", tmp_path / "b"):
-        assert main([*arguments, "--out", str(out)]) == 0
+        assert main([str(scans), "--out", str(out), "--count", "6", "--workers", "1"]) == 0
         tables.append(pd.read_csv(out / "manifest.csv"))
         assert (out / "contact-sheet.png").is_file()
         assert (out / "histograms.png").is_file()
     pd.testing.assert_frame_equal(*tables)
     table = read_table(tmp_path / "a")
-    assert set(table["split"][table["patient"] == "digital-0"]) == {"train"}
     assert table[list(ATTRIBUTES)].to_numpy().min() >= 0
     assert f"reader{len(READERS)}_overall" in table
     first = read_slice(tmp_path / "a" / table["file"][1])
     np.testing.assert_array_equal(first, read_slice(tmp_path / "b" / table["file"][1]))
-
-
-@pytest.mark.parametrize("name", ["digital-0", "digital-2"])
-def test_digital_anatomies_can_be_measured_and_are_all_different(name: str) -> None:
-    first, second = digital_patient(name, 2, seed=7)
-    np.testing.assert_array_equal(first.hu, digital_patient(name, 1, seed=7)[0].hu)
-    assert np.abs(first.hu - second.hu).mean() > 50.0
-    for original in (first, second):
-        assert original.hu.shape == (512, 512)
-        assert original.hu.dtype == np.float32
-        assert original.hu.min() >= -1024.0
-        assert original.hu.max() <= 3071.0
-        assert np.count_nonzero(soft_tissue(original.hu)) > 2000
-        degrader = Degrader(original.hu, original.spacing)
-        assert 0.5 < measured(degrader, Degradation()).noise_hu < 60.0
 
 
 def test_a_missing_scan_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from engine.template import ATTRIBUTES
+from training.evaluate import agreement, calibrate
 from training.finetune import main
 
 
@@ -48,3 +49,12 @@ def test_finetune_resumes_and_finishes(
 def test_no_data_set_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     assert "manifest.csv" in capsys.readouterr().err
+
+
+def test_who_says_the_same_of_every_slice_agrees_with_nobody() -> None:
+    same, truth = np.full(6, 2.0), np.arange(6.0) % 5
+    found = agreement(same, truth, np.array(list("aabbcc")))
+    assert (found.plcc, found.srocc, found.krocc, found.plcc_low, found.plcc_high) == (0,) * 5
+    assert found.rmse > 0.0
+    line = calibrate(np.tile(same[:, None], 5), np.tile(truth[:, None], 5))["noise"]
+    assert line == {"slope": 0.0, "intercept": pytest.approx(truth.mean())}

@@ -118,12 +118,11 @@ def vary(originals: list[Original], count: int, seed: int) -> list[Original]:
     """
     digest = _digest(originals[0].patient, seed)
     rng = np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
-    more = [derived(originals[i % len(originals)], rng) for i in range(count - len(originals))]
+    more = [_derived(originals[i % len(originals)], rng) for i in range(count - len(originals))]
     return [*originals, *more]
 
 
-def derived(original: Original, rng: np.random.Generator) -> Original:
-    """The slice with another field of view, organs of another shape and another contrast."""
+def _derived(original: Original, rng: np.random.Generator) -> Original:
     zoom, angle = float(np.exp(rng.uniform(np.log(0.7), np.log(1.6)))), rng.uniform(-0.35, 0.35)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / zoom
     middle = (SIZE - 1) / 2
