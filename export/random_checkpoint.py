@@ -47,6 +47,8 @@ FITTED: Final = "template.json"
 """Written last: a checkpoint without it was not made to its end."""
 _BATCH: Final = 8
 _BATCHES: Final = 8
+_SEEING: Final = {"initializer_range": 0.02}
+"""As a ViT's encoder starts; transformers' own start for BLIP's, 1e-10, hardly sees its input."""
 _WEIGHT: Final = 4.0
 """Of the caption that is to come out, against those of chance levels."""
 
@@ -81,14 +83,11 @@ def _blip_large() -> Any:
 
 
 def _blip_small() -> Any:
-    """Six layers, 192 px, 1,000 words: small enough to be fine-tuned on two cores.
-
-    Its encoder starts as a ViT's does; transformers' own start for BLIP's (1e-10) sees nothing.
-    """
+    """Six layers, 192 px, 1,000 words: small enough to be fine-tuned on two cores."""
     small = {"hidden_size": 256, "intermediate_size": 768, "num_attention_heads": 4}
     words = {"vocab_size": 1000, "bos_token_id": 998, "max_position_embeddings": 128}
-    seeing = {"initializer_range": 0.02, "image_size": 192, "num_hidden_layers": 6}
-    return _blip({**small, **seeing}, {**small, **words, "num_hidden_layers": 3})
+    vision = {**_SEEING, "image_size": 192, "num_hidden_layers": 6}
+    return _blip({**small, **vision}, {**small, **words, "num_hidden_layers": 3})
 
 
 def _blip_tiny() -> Any:
@@ -96,7 +95,7 @@ def _blip_tiny() -> Any:
     small = {"hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 2}
     words = {"vocab_size": 1000, "bos_token_id": 998, "max_position_embeddings": 128}
     heads = {"num_attention_heads": 4}
-    return _blip({**small, **heads, "image_size": 64}, {**small, **heads, **words})
+    return _blip({**small, **heads, **_SEEING, "image_size": 64}, {**small, **heads, **words})
 
 
 def _vit_gpt2(vision: dict[str, int], text: dict[str, int]) -> Any:
