@@ -1,10 +1,12 @@
 """A head that guesses a caption's levels from the encoder's tokens, for sources without one.
 
 It is fitted in closed form on captions that the exported graphs themselves wrote: ridge regression
-from the mean of a slice's encoder tokens to the log-probabilities that the captioner gave to the
-level words at each slot. Those say how near the other levels were, so a few dozen slices suffice,
-where levels alone take hundreds. The ridge is the one of least leave-one-out error. A wrong guess
-costs a decoder pass and never changes a caption.
+from mean and deviation of a slice's encoder tokens to the log-probabilities that the captioner gave
+to the level words at each slot, relative to the likeliest. Those say how near the other levels
+were, so a few dozen slices suffice where a captioner names many levels; of one that names few, only
+which one it was matters, so the log-probabilities are cut off where guesses come out best on slices
+left out. The ridge is the one of least leave-one-out error. A wrong guess costs a decoder pass and
+never changes a caption.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import RidgeCV
+from sklearn.model_selection import KFold, cross_val_predict
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -26,10 +29,13 @@ from engine.template import LEVELS, Template
 from .runtime import BATCH, opened
 from .sources.base import Source
 
-FITTED: Final = 200
+FITTED: Final = 400
 """Most slices that a head is fitted on."""
-_FLOOR: Final = -14.0
-"""Of log-probabilities: that a level is out of the question is all that lower ones say."""
+_FLOORS: Final = (-14.0, -0.5)
+"""Of log-probabilities, to choose from: that a level is out of the question is all that lower ones
+say."""
+_CHOOSING: Final = 50
+"""Fewer slices do not tell which floor is better; the first is taken."""
 _RIDGES: Final = np.logspace(-7, 0, 22)
 """As shares of the features' sum of squares."""
 
@@ -38,7 +44,7 @@ class DraftHead(nn.Module):
     """features (B, S, width) -> likeliest level at each slot of the caption, (B, slots) int64."""
 
     def __init__(self, weight: NDArray[np.float64], bias: NDArray[np.float64]) -> None:
-        """weight (slots * levels, width) and bias (slots * levels,)."""
+        """weight (slots * levels, 2 * width) and bias (slots * levels,)."""
         super().__init__()
         self.linear = nn.Linear(weight.shape[1], weight.shape[0])
         self.linear.load_state_dict(
@@ -46,8 +52,14 @@ class DraftHead(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        scores = self.linear(features.mean(1))
+        scores = self.linear(_moments(features))
         return scores.unflatten(-1, (-1, len(LEVELS))).argmax(-1)
+
+
+def _moments(features: Tensor) -> Tensor:
+    """Tokens (B, S, width) -> their mean and standard deviation, (B, 2 * width)."""
+    mean = features.mean(1)
+    return torch.cat([mean, (features - mean[:, None]).square().mean(1).sqrt()], 1)
 
 
 def fit(
@@ -76,24 +88,36 @@ def fit(
             decoder = runtime.graphs.encode(pixels)
             rows = drafted(decoder, runtime.drafter, runtime.rules)
             decoder.release()
-            for row, mean in zip(rows, _means(source, pixels), strict=True):
+            for row, moments in zip(rows, _seen(source, pixels), strict=True):
                 slots = [i for i, token in enumerate(row.tokens) if token in runtime.rules.levels]
                 if len(slots) >= count:
-                    features.append(mean)
-                    levels.append(np.maximum(row.level_logprobs[slots[:count]], _FLOOR).ravel())
+                    features.append(moments)
+                    levels.append(row.level_logprobs[slots[:count]])
     return _ridge(np.stack(features), np.stack(levels)) if len(features) > 1 else None
 
 
 @torch.no_grad()
-def _means(source: Source, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What the head sees of each slice, (B, width)."""
-    found: NDArray[np.float32] = source.vision(torch.from_numpy(pixels)).mean(1).numpy()
+def _seen(source: Source, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What the head sees of each slice, (B, 2 * width)."""
+    found: NDArray[np.float32] = _moments(source.vision(torch.from_numpy(pixels))).numpy()
     return found
 
 
 def _ridge(features: NDArray[np.float32], levels: NDArray[np.float32]) -> DraftHead:
-    """features (N, width), levels (N, slots * levels)."""
-    x = features.astype(np.float64)
+    """features (N, 2 * width), log-probabilities of levels (N, slots, levels)."""
+    x, below = features.astype(np.float64), levels - levels.max(-1, keepdims=True)
     spread = float(((x - x.mean(0)) ** 2).sum())
-    found = RidgeCV(alphas=_RIDGES * spread + np.finfo(np.float64).tiny).fit(x, levels)
+    model = RidgeCV(alphas=_RIDGES * spread + np.finfo(np.float64).tiny)
+    targets = [np.maximum(below, floor).reshape(len(x), -1) for floor in _FLOORS]
+    hits = [0.0]
+    if len(x) >= _CHOOSING:
+        folds = KFold(5, shuffle=True, random_state=0)
+        hits = [_hits(cross_val_predict(model, x, y, cv=folds), below) for y in targets]
+    found = model.fit(x, targets[int(np.argmax(hits))])
     return DraftHead(found.coef_, found.intercept_)
+
+
+def _hits(guessed: NDArray[np.float64], below: NDArray[np.float32]) -> float:
+    """Share of captions whose levels are all guessed right."""
+    same = guessed.reshape(below.shape).argmax(-1) == below.argmax(-1)
+    return float(same.all(1).mean())

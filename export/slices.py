@@ -20,13 +20,16 @@ T = TypeVar("T")
 
 EXAMPLES: Final = Path(__file__).parents[1] / "examples"
 """The DICOM slices of a checkout."""
+CALIBRATION: Final = 400
+"""Most slices to fit on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slices:
-    """HU slices (H, W): `parity` to compare source and graphs on, `calibration` for INT8's scales.
+    """HU slices (H, W): `parity` to compare source and graphs on, `calibration` to fit on.
 
-    Of a data set these are the test and the validation split; else all slices are both.
+    INT8's scales and draft heads are fitted. Of a data set these are the test split and some of the
+    training split, where patients are many; else all slices are both.
     """
 
     parity: list[NDArray[np.float32]]
@@ -51,7 +54,8 @@ def read(data: Path, count: int | None = None) -> Slices:
     table = data if data.is_file() and data.suffix == ".csv" else None
     if table or any((data / name).is_file() for name in ("manifest.csv", "train.json")):
         found = Slices(
-            parity=_split(data, "test", count), calibration=_split(data, "validation", count)
+            parity=_split(data, "test", count),
+            calibration=_split(data, "train", min(count or CALIBRATION, CALIBRATION)),
         )
     else:
         both = spread(_images(data), count)

@@ -161,13 +161,13 @@ def test_no_slices(checkpoint: Path, tmp_path: Path) -> None:
         export(checkpoint, tmp_path / "bundle", [])
 
 
-def test_slices_of_a_data_set_are_its_test_and_validation_splits(tmp_path: Path) -> None:
+def test_slices_of_a_data_set_are_its_test_and_training_splits(tmp_path: Path) -> None:
     for i in range(6):
         np.save(tmp_path / f"{i}.npy", np.full((64, 64), float(i), np.float32))
     rows = [f"{i}.npy,2,{s}" for i, s in enumerate(["train", "test", "validation"] * 2)]
     (tmp_path / "data.csv").write_text("\n".join(["path,overall,split", *rows]))
     found = slices.read(tmp_path / "data.csv")
     assert [s[0, 0] for s in found.parity] == [1.0, 4.0]
-    assert [s[0, 0] for s in found.calibration] == [2.0, 5.0]
+    assert [s[0, 0] for s in found.calibration] == [0.0, 3.0]
     assert len(slices.read(tmp_path / "data.csv", count=1).parity) == 1
     assert len(slices.read(slices.EXAMPLES).parity) == 5
