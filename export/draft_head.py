@@ -29,8 +29,6 @@ from engine.template import LEVELS, Template
 from .runtime import BATCH, opened
 from .sources.base import Source
 
-FITTED: Final = 400
-"""Most slices that a head is fitted on."""
 _FLOORS: Final = (-14.0, -0.5)
 """Of log-probabilities, to choose from: that a level is out of the question is all that lower ones
 say."""
@@ -108,16 +106,16 @@ def _ridge(features: NDArray[np.float32], levels: NDArray[np.float32]) -> DraftH
     x, below = features.astype(np.float64), levels - levels.max(-1, keepdims=True)
     spread = float(((x - x.mean(0)) ** 2).sum())
     model = RidgeCV(alphas=_RIDGES * spread + np.finfo(np.float64).tiny)
-    targets = [np.maximum(below, floor).reshape(len(x), -1) for floor in _FLOORS]
-    hits = [0.0]
-    if len(x) >= _CHOOSING:
-        folds = KFold(5, shuffle=True, random_state=0)
-        hits = [_hits(cross_val_predict(model, x, y, cv=folds), below) for y in targets]
-    found = model.fit(x, targets[int(np.argmax(hits))])
+    folds = KFold(5, shuffle=True, random_state=0)
+
+    def targets(floor: float) -> NDArray[np.float32]:
+        return np.maximum(below, floor).reshape(len(x), -1)
+
+    def hits(floor: float) -> float:
+        """Share of captions, left out of the fit, whose levels are all guessed right."""
+        guessed = cross_val_predict(model, x, targets(floor), cv=folds).reshape(below.shape)
+        return float((guessed.argmax(-1) == below.argmax(-1)).all(1).mean())
+
+    floor = max(_FLOORS, key=hits) if len(x) >= _CHOOSING else _FLOORS[0]
+    found = model.fit(x, targets(floor))
     return DraftHead(found.coef_, found.intercept_)
-
-
-def _hits(guessed: NDArray[np.float64], below: NDArray[np.float32]) -> float:
-    """Share of captions whose levels are all guessed right."""
-    same = guessed.reshape(below.shape).argmax(-1) == below.argmax(-1)
-    return float(same.all(1).mean())

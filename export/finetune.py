@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -23,10 +23,10 @@ from transformers.utils.logging import disable_progress_bar
 from engine.errors import IqaError
 from engine.prepare import ImageSpec, resample, to_pixels
 from engine.template import ATTRIBUTES
-from training.data.formats import read_slice, read_table
+from training.data.formats import folder_of, read_slice, read_table
 from training.evaluate import table, written_levels
 from training.finetune import caption_loss, finish
-from training.loop import Learner, Loop, Schedule
+from training.loop import Learner, Loop, Schedule, add_schedule, schedule_of
 from training.samples import Vocabulary, Words
 
 from .about import read as read_about
@@ -101,15 +101,12 @@ class CaptionLearner(Learner[Batch]):
         )
 
 
-def finetune(
-    checkpoint: Path, data: Path, rows: pd.DataFrame, out: Path, schedule: Schedule
-) -> str:
+def finetune(checkpoint: Path, data: Path, out: Path, schedule: Schedule) -> str:
     """Fine-tune a captioner and write it; an interrupted run goes on.
 
     Args:
         checkpoint: folder that `export.sources` reads.
-        data: folder that the rows' files are relative to.
-        rows: as `training.data.formats.read_table` gives them.
+        data: as `training.data.formats.read_table` takes it.
         out: checkpoint folder to write.
         schedule: how long and how fast.
 
@@ -118,7 +115,9 @@ def finetune(
 
     Raises:
         CheckpointError: the checkpoint cannot be read.
+        FileNotFoundError, ValueError: the data set cannot.
     """
+    rows, folder = read_table(data), folder_of(data)
     torch.manual_seed(schedule.seed)
     source = open_source(checkpoint)
     facts = source.facts
@@ -126,7 +125,7 @@ def finetune(
         source.tokenizer, facts.tokens.prompt[0], facts.tokens.end, tuple(facts.tokens.levels)
     )
     parts = {
-        name: Pictures(data, rows[rows["split"] == name], facts.image.spec(), vocabulary)
+        name: Pictures(folder, rows[rows["split"] == name], facts.image.spec(), vocabulary)
         for name in ("train", "validation", "test")
     }
     learner = CaptionLearner(source, vocabulary)
@@ -147,10 +146,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line; see `--help`."""
     args = _parser().parse_args(arguments)
     disable_progress_bar()
-    schedule = Schedule(steps=args.steps, batch=args.batch, rate=args.rate, every=args.every)
-    folder = args.data.parent if args.data.suffix == ".csv" else args.data
+    schedule = replace(schedule_of(args), rate=args.rate)
     try:
-        found = finetune(args.checkpoint, folder, read_table(args.data), args.out, schedule)
+        found = finetune(args.checkpoint, args.data, args.out, schedule)
     except (IqaError, FileNotFoundError, ValueError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
@@ -165,14 +163,11 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="example: python -m export.finetune runs/blip runs/ct-iqa --out runs/blip-ct",
     )
-    usual = Schedule()
     parser.add_argument("checkpoint", type=Path, help="folder of a BLIP or ViT + GPT-2/BERT")
     parser.add_argument("data", type=Path, help="data set: ours, LDCTIQAC 2023, or a CSV")
     parser.add_argument("--out", type=Path, required=True, help="checkpoint folder; resumes there")
-    parser.add_argument("--steps", type=int, default=usual.steps, help="optimizer steps")
-    parser.add_argument("--batch", type=int, default=usual.batch, help="slices per step")
+    add_schedule(parser)
     parser.add_argument("--rate", type=float, default=5e-5, help="peak learning rate (5e-5)")
-    parser.add_argument("--every", type=int, default=usual.every, help="steps per validation")
     return parser
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engine.dicom.series import SliceSource
 from engine.errors import ImageFileError
-from training.data.formats import read_slice, read_table
+from training.data.formats import folder_of, read_slice, read_table
 
 from .errors import ExportError
 
@@ -74,7 +74,7 @@ def spread(items: Sequence[T], count: int | None) -> list[T]:
 
 def _split(data: Path, split: str, count: int | None) -> list[NDArray[np.float32]]:
     rows = read_table(data)
-    folder = data.parent if data.is_file() else data
+    folder = folder_of(data)
     names = [str(name) for name in rows[rows["split"] == split]["file"]]
     return [read_slice(folder / name) for name in spread(names, count)]
 

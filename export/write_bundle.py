@@ -39,7 +39,7 @@ from . import draft_head, fp16, int8, parity, to_onnx, to_tensorrt
 from .about import About
 from .about import read as read_about
 from .errors import CheckpointError, ExportError, TargetError
-from .slices import spread
+from .slices import CALIBRATION, spread
 from .sources.base import Options, Source
 from .sources.detect import open_source
 
@@ -104,7 +104,7 @@ def export(
     scaling = spread(calibration or slices, int8.CALIBRATION) if precision == "int8" else []
     # Random weights say the same of every slice: guessing that would flatter every benchmark.
     guessed = source.guess is None and about.score_origin != "random weights"
-    guessing = spread(calibration or slices, draft_head.FITTED) if guessed else []
+    guessing = spread(calibration or slices, CALIBRATION) if guessed else []
     work = _Work(
         source=source,
         name=about.name or checkpoint.resolve().name,

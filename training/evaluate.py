@@ -13,8 +13,7 @@ from torch import Tensor
 
 from engine.template import ATTRIBUTES, LEVELS, MAX_SCORE
 
-from .model import Captioner
-from .samples import Batch, Vocabulary
+from .samples import Vocabulary
 
 Array = NDArray[np.float64]
 
@@ -35,14 +34,6 @@ class Agreement:
     rmse: float
     plcc_low: float
     plcc_high: float
-
-
-def captioned(model: Captioner, batch: Batch, vocabulary: Vocabulary) -> Tensor:
-    """Expected level at every slot of the greedy captions of one batch, (B, A)."""
-    cross = model.cross(model.features(batch.statistics))
-    return written_levels(
-        lambda tokens: model.decode(tokens, cross), len(batch.words.soft), vocabulary
-    )
 
 
 def written_levels(decode: Callable[[Tensor], Tensor], rows: int, vocabulary: Vocabulary) -> Tensor:

@@ -27,16 +27,16 @@ from torch.nn import functional
 from engine.template import ATTRIBUTES
 from engine.whole_file import written_whole
 
-from .data.formats import read_table
+from .data.formats import folder_of, read_table
 from .evaluate import (
     Agreement,
     agreement,
     apply_calibration,
     calibrate,
-    captioned,
     table,
+    written_levels,
 )
-from .loop import BatchT, Data, Learner, Loop, Schedule
+from .loop import BatchT, Data, Learner, Loop, add_schedule, schedule_of
 from .model import Captioner, CaptionerConfig, SecondOrderStem
 from .samples import Batch, Samples, Vocabulary, Words, config_for
 from .tokenizer import build_tokenizer
@@ -80,9 +80,13 @@ class CaptionLearner(Learner[Batch]):
 
     def expected(self, batch: Batch) -> Tensor:
         """Expected level, (B, A): by the caption, or before there is one by the draft head."""
+        features = self.captioner.features(batch.statistics)
         if self.ready:
-            return captioned(self.captioner, batch, self.vocabulary)
-        guesses = self.captioner.guess(self.captioner.features(batch.statistics)).softmax(-1)
+            cross, rows = self.captioner.cross(features), len(features)
+            return written_levels(
+                lambda tokens: self.captioner.decode(tokens, cross), rows, self.vocabulary
+            )
+        guesses = self.captioner.guess(features).softmax(-1)
         return guesses @ torch.arange(guesses.shape[-1], dtype=guesses.dtype)
 
     def save(self, folder: Path) -> None:
@@ -174,7 +178,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (FileNotFoundError, ValueError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    schedule = Schedule(steps=args.steps, batch=args.batch, every=args.every)
+    schedule = schedule_of(args)
     tokenizer = build_tokenizer()
     args.out.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(args.out / "tokenizer.json"))
@@ -209,7 +213,7 @@ def _samples(
     args: argparse.Namespace, rows: pd.DataFrame, vocabulary: Vocabulary, config: CaptionerConfig
 ) -> dict[str, Samples]:
     """The three splits; pictures that are no CT slices are among the first."""
-    folder = args.data.parent if args.data.suffix == ".csv" else args.data
+    folder = folder_of(args.data)
     stem, found = SecondOrderStem(config), {}
     for name in ("train", "validation", "test"):
         split = rows[rows["split"] == name]
@@ -228,10 +232,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("data", type=Path, help="data set: ours, LDCTIQAC 2023, or a CSV")
     parser.add_argument("--out", type=Path, required=True, help="checkpoint folder; resumes there")
-    usual = Schedule()
-    parser.add_argument("--steps", type=int, default=usual.steps, help="optimizer steps")
-    parser.add_argument("--batch", type=int, default=usual.batch, help="slices per step")
-    parser.add_argument("--every", type=int, default=usual.every, help="steps per validation")
+    add_schedule(parser)
     parser.add_argument(
         "--without",
         choices=PARTS,

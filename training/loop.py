@@ -6,6 +6,7 @@ mean validation PLCC kept, early stop, atomic safetensors checkpoints. See `trai
 
 from __future__ import annotations
 
+import argparse
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,19 @@ class Schedule:
     every: int = 250
     patience: int = 8
     seed: int = 7
+
+
+def add_schedule(parser: argparse.ArgumentParser) -> None:
+    """Let a command line choose the schedule, see `schedule_of`."""
+    usual = Schedule()
+    parser.add_argument("--steps", type=int, default=usual.steps, help="optimizer steps")
+    parser.add_argument("--batch", type=int, default=usual.batch, help="slices per step")
+    parser.add_argument("--every", type=int, default=usual.every, help="steps per validation")
+
+
+def schedule_of(args: argparse.Namespace) -> Schedule:
+    """The schedule that a command line chose."""
+    return Schedule(steps=args.steps, batch=args.batch, every=args.every)
 
 
 class Data(Protocol[BatchCo]):

@@ -17,7 +17,7 @@ from engine import Engine
 from engine.errors import IqaError
 from engine.template import ATTRIBUTES, caption, level_of
 from training.data.degrade import Degradation
-from training.data.formats import read_slice, read_table
+from training.data.formats import folder_of, read_slice, read_table
 from training.data.readers import READERS
 from training.evaluate import resamples
 from training.rivals.judge import read_scores
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _measure(engine: Engine, rows: pd.DataFrame, args: argparse.Namespace) -> int:
     """The full benchmark on test patients."""
-    folder = _folder(args.data)
+    folder = folder_of(args.data)
     test = rows[rows["split"] == "test"].reset_index(drop=True)
     if args.slices:
         picks = np.linspace(0, len(test) - 1, min(args.slices, len(test))).astype(int)
@@ -173,7 +173,7 @@ def _reference(scores: Array) -> str:
 
 def _challenge(engine: Engine, rows: pd.DataFrame, args: argparse.Namespace) -> int:
     """LDCTIQAC 2023: |PLCC| + |SROCC| + |KROCC| of the overall score."""
-    folder = _folder(args.data)
+    folder = folder_of(args.data)
     judged = assess(engine, (read_slice(folder / n) for n in rows["file"]), len(rows), "assess")
     said, truth = judged.scores[:, -1], rows["overall"].to_numpy(float)
     figures = agree(said, truth)
@@ -219,7 +219,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _folder(data: Path) -> Path:
-    return data.parent if data.suffix == ".csv" else data

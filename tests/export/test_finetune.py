@@ -9,25 +9,20 @@ import pytest
 from numpy.typing import NDArray
 
 from engine import Assessment, Engine
-from engine.template import ATTRIBUTES
 from export import export, random_checkpoint
 from export.finetune import main
+from tests.support.dataset import write_dozen
 
 
 @pytest.fixture
 def data(tmp_path: Path, chest: NDArray[np.float32]) -> Path:
     """Slices as they should be, and far too dark ones, of six patients: easy to tell apart."""
-    folder = tmp_path / "data"
-    folder.mkdir()
-    rng, rows = np.random.default_rng(0), []
-    for i in range(12):
-        bad = i % 2
-        noise = 20.0 * rng.standard_normal(chest.shape)
-        np.save(folder / f"{i}.npy", (chest - 500.0 * bad + noise).astype(np.float32))
-        split = ("train", "train", "validation", "test")[i // 3]
-        scores = dict.fromkeys(ATTRIBUTES, 4.0 * (1 - bad))
-        rows.append({"file": f"{i}.npy", "patient": f"p{i // 2}", "split": split, **scores})
-    pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)
+    folder, rng = tmp_path / "data", np.random.default_rng(0)
+    write_dozen(
+        folder,
+        lambda i: chest - 500.0 * (i % 2) + 20.0 * rng.standard_normal(chest.shape),
+        lambda i: 4.0 * (1 - i % 2),
+    )
     return folder
 
 
@@ -43,7 +38,7 @@ def test_a_blip_learns_resumes_and_becomes_a_bundle_that_drafts(
     steps = pd.read_csv(out / "run" / "learning-curve.csv")["step"].tolist()
     assert steps == [10, 30, 60, 90, 120]
     assert json.loads((out / "training.json").read_text())["score_origin"] == "simulated readers"
-    slices = [np.load(data / f"{i}.npy") for i in (10, 11)]
+    slices = [np.load(data / f"slices/{i}.npy").astype(np.float32) for i in (10, 11)]
     export(out, tmp_path / "bundle", slices)
     with Engine.load(tmp_path / "bundle") as engine:
         good, bad = (item for item in engine.assess(slices) if isinstance(item, Assessment))

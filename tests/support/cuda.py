@@ -120,7 +120,6 @@ class FakeTrt:
 
     __version__ = "1.7.1.116"
     TensorIOMode = tensorrt_rtx_bindings.TensorIOMode
-    CudaGraphStrategy = tensorrt_rtx_bindings.CudaGraphStrategy
 
     class Logger:
         """Swallows what is logged."""
@@ -130,8 +129,24 @@ class FakeTrt:
         def __init__(self, severity: int) -> None:
             self.severity = severity
 
-    def __init__(self, cuda: FakeCuda, *, max_batch: int = 4, alias: str | None = "past") -> None:
-        """`alias`: what each present output says that it is written in place of."""
+    def __init__(
+        self,
+        cuda: FakeCuda,
+        *,
+        max_batch: int = 4,
+        alias: str | None = "past",
+        rtx: bool = True,
+    ) -> None:
+        """What it is like.
+
+        Args:
+            cuda: the stand-in beneath.
+            max_batch: of every engine.
+            alias: what each present output says that it is written in place of.
+            rtx: TensorRT-RTX, which captures CUDA graphs by itself; else TensorRT, which does not.
+        """
+        if rtx:
+            self.CudaGraphStrategy = tensorrt_rtx_bindings.CudaGraphStrategy
         self.cuda, self.max_batch, self.alias = cuda, max_batch, alias
         self.contexts: list[FakeContext] = []
 
@@ -201,7 +216,7 @@ class FakeEngine:
     def create_runtime_config(self) -> FakeConfig:
         return FakeConfig()
 
-    def create_execution_context(self, runtime_config: FakeConfig) -> FakeContext:
+    def create_execution_context(self, runtime_config: FakeConfig | None = None) -> FakeContext:
         self.trt.contexts.append(FakeContext(self, runtime_config))
         return self.trt.contexts[-1]
 
@@ -216,7 +231,7 @@ class FakeConfig:
 class FakeContext:
     """Runs the graph over the addresses it was told."""
 
-    def __init__(self, engine: FakeEngine, config: FakeConfig) -> None:
+    def __init__(self, engine: FakeEngine, config: FakeConfig | None) -> None:
         self.engine, self.config = engine, config
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.addresses: dict[str, int] = {}

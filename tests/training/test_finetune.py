@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from engine.template import ATTRIBUTES
+from tests.support.dataset import write_dozen
 from training.evaluate import agreement, calibrate
 from training.finetune import main
 
@@ -16,16 +17,12 @@ from training.finetune import main
 @pytest.fixture
 def data(tmp_path: Path, chest: NDArray[np.float32]) -> Path:
     """Twelve slices from six patients; noise decides the score."""
-    folder = tmp_path / "data"
-    (folder / "slices").mkdir(parents=True)
-    rng, rows = np.random.default_rng(0), []
-    for i in range(12):
-        image = chest + rng.standard_normal(chest.shape) * 10.0 * (i % 5)
-        np.save(folder / f"slices/{i}.npy", image.astype(np.int16))
-        split = ("train", "train", "validation", "test")[i // 3]
-        scores = dict.fromkeys(ATTRIBUTES, 4.0 - i % 5)
-        rows.append({"file": f"slices/{i}.npy", "patient": f"p{i // 2}", "split": split, **scores})
-    pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)
+    folder, rng = tmp_path / "data", np.random.default_rng(0)
+    write_dozen(
+        folder,
+        lambda i: chest + rng.standard_normal(chest.shape) * 10.0 * (i % 5),
+        lambda i: 4.0 - i % 5,
+    )
     return folder
 
 

@@ -47,6 +47,11 @@ def read_table(data: Path) -> pd.DataFrame:
     return _complete(table, data, origin)
 
 
+def folder_of(data: Path) -> Path:
+    """The folder that the `file` column of a data set is relative to."""
+    return data.parent if data.suffix == ".csv" else data
+
+
 def _ldctiqac(data: Path) -> pd.DataFrame:
     scores = json.loads((data / "train.json").read_text())
     folder = next((f for f in ("image", "images", ".") if (data / f / min(scores)).is_file()), None)

@@ -18,9 +18,9 @@ import pandas as pd
 from engine.errors import IqaError
 from engine.template import ATTRIBUTES
 
-from ..data.formats import read_table
+from ..data.formats import folder_of, read_table
 from ..evaluate import agreement, table
-from ..loop import Schedule
+from ..loop import add_schedule, schedule_of
 from .base import Rival
 from .judge import judge, list_cases, read_scores
 
@@ -30,7 +30,7 @@ Make = Callable[[argparse.Namespace, Path, pd.DataFrame], Rival]
 def main(arguments: list[str] | None = None) -> int:
     """Command line; see `--help`. Exit codes: 0 done, 2 bad input, 3 the rival cannot run."""
     args = _parser().parse_args(arguments)
-    folder = args.data.parent if args.data.suffix == ".csv" else args.data
+    folder = folder_of(args.data)
     try:
         rows = read_table(args.data)
     except (FileNotFoundError, ValueError) as error:
@@ -61,12 +61,8 @@ def _multitask(args: argparse.Namespace, folder: Path, rows: pd.DataFrame) -> Ri
     from .multitask import MultitaskRival, train
 
     task = args.name.removeprefix("multitask-")
-    train(folder, rows, args.out, task, _schedule(args), measured=args.measured)
+    train(folder, rows, args.out, task, schedule_of(args), measured=args.measured)
     return MultitaskRival(args.out)
-
-
-def _schedule(args: argparse.Namespace) -> Schedule:
-    return Schedule(steps=args.steps, batch=args.batch, every=args.every)
 
 
 def _clip_iqa(args: argparse.Namespace, _folder: Path, _rows: pd.DataFrame) -> Rival:
@@ -79,7 +75,7 @@ def _clip_iqa_plus(args: argparse.Namespace, folder: Path, rows: pd.DataFrame) -
     from .clip_iqa import Clip, ClipIqaPlus, train
 
     clip = Clip(args.clip)
-    train(clip, folder, rows, args.out, _schedule(args))
+    train(clip, folder, rows, args.out, schedule_of(args))
     return ClipIqaPlus(clip, args.out)
 
 
@@ -121,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         ("multitask-regression", "the captioner's encoder, one number per attribute"),
     ):
         heads = _add(names, name, about, _multitask)
-        _add_schedule(heads)
+        add_schedule(heads)
         heads.add_argument(
             "--measured",
             action="store_true",
@@ -134,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
         one = _add(names, name, about, clip_make)
         one.add_argument("--clip", type=Path, required=True, help="folder of a Hugging Face CLIP")
         if clip_make is _clip_iqa_plus:
-            _add_schedule(one)
+            add_schedule(one)
     _add_vision(names)
     for name, about in (
         ("psnr", "peak signal-to-noise ratio against the clean slice"),
@@ -173,13 +169,6 @@ def _add_vision(names: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         metavar=("PROMPT", "COMPLETION"),
         help="price of a million tokens of each, for the estimate that is printed first",
     )
-
-
-def _add_schedule(one: argparse.ArgumentParser) -> None:
-    usual = Schedule()
-    one.add_argument("--steps", type=int, default=usual.steps, help="optimizer steps")
-    one.add_argument("--batch", type=int, default=usual.batch, help="slices per step")
-    one.add_argument("--every", type=int, default=usual.every, help="steps per validation")
 
 
 if __name__ == "__main__":

@@ -82,8 +82,12 @@ def test_tensorrt_rtx_is_asked_to_replay_cuda_graphs(made: tiny.TinyGraphs) -> N
     stand_in(trt, made)
     assert len(trt.contexts) == 2
     wanted = tensorrt_rtx_bindings.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-    assert {context.config.cuda_graph_strategy for context in trt.contexts} == {wanted}
+    configs = [context.config for context in trt.contexts if context.config]
+    assert [config.cuda_graph_strategy for config in configs] == [wanted, wanted]
     assert hasattr(tensorrt_rtx_bindings.IRuntimeConfig, "cuda_graph_strategy")
+    plain = FakeTrt(FakeCuda(), rtx=False)
+    decode(stand_in(plain, made), 2, steps=2)
+    assert [context.config for context in plain.contexts] == [None, None]
 
 
 def test_close_gives_everything_back(made: tiny.TinyGraphs) -> None:

@@ -12,8 +12,7 @@ from safetensors.torch import load_file
 from engine.template import ATTRIBUTES
 from tests.training.test_model import tiny
 from training.data.formats import read_slice, read_table
-from training.finetune import Schedule
-from training.loop import Loop
+from training.loop import Loop, Schedule
 from training.model import Captioner, SecondOrderStem
 from training.rivals.__main__ import main
 from training.rivals.base import Case, WeightsMissingError
