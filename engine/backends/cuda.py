@@ -1,8 +1,8 @@
 """CUDA memory and streams: the only module that says "cuda.bindings".
 
 The order of calls on one `CudaMemory` is that of its stream, and a graph that runs on the same
-stream is part of it. **Never run on a GPU**: tested over a recording stand-in of the CUDA calls,
-which checks addresses, sizes, streams and waiting; see `tests/support/cuda.py`.
+stream is part of it. Tested on an H200, and where there is no GPU over a recording stand-in of the
+CUDA calls, which checks addresses, sizes, streams and waiting; see `tests/support/cuda.py`.
 """
 
 from __future__ import annotations

@@ -49,8 +49,11 @@ class Backend:
 
     @property
     def tolerance(self) -> float:
-        """Absolute, of log-probabilities."""
-        return 0.05 if self.half else 1e-4
+        """Absolute, of log-probabilities.
+
+        Those of the tiny graphs reach -120, where FP16 has steps of 0.06.
+        """
+        return 0.25 if self.half else 1e-4
 
 
 @dataclass(frozen=True)

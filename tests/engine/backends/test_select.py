@@ -104,11 +104,27 @@ def test_a_gpu_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch) -> None
         open_cuda()
 
 
-def test_nodes_elsewhere_than_asked_are_found_out(made: tiny.TinyGraphs) -> None:
-    session = ort.InferenceSession(
+def on_cpu(made: tiny.TinyGraphs) -> ort.InferenceSession:
+    """What ONNX Runtime makes of a session whose GPU provider it cannot load."""
+    return ort.InferenceSession(
         str(made.decoder), gpu_options(), providers=["CPUExecutionProvider"]
     )
+
+
+def test_a_provider_that_was_not_loaded_is_named(made: tiny.TinyGraphs) -> None:
+    with pytest.raises(BackendUnavailableError, match="could not load") as caught:
+        check_placement(made.decoder, on_cpu(made), "CUDAExecutionProvider")
+    for word in ("CUDAExecutionProvider", "cuDNN", r"iqagpt[gpu]", "Nothing else was used"):
+        assert word in str(caught.value)
+
+
+def test_nodes_elsewhere_than_asked_are_found_out(
+    made: tiny.TinyGraphs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = on_cpu(made)
     check_placement(made.decoder, session, "CPUExecutionProvider")
+    both = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(session, "get_providers", lambda: both)
     with pytest.raises(BackendError, match="Attention on CPUExecutionProvider") as caught:
         check_placement(made.decoder, session, "CUDAExecutionProvider")
     assert not any(f" {name} on" in str(caught.value) for name in BOOKKEEPING)
