@@ -26,7 +26,7 @@ from engine.template import ATTRIBUTES
 from training.data.formats import folder_of, read_slice, read_table
 from training.evaluate import table, written_levels
 from training.finetune import caption_loss, finish
-from training.loop import Learner, Loop, Schedule, add_schedule, schedule_of
+from training.loop import Learner, Loop, Schedule, add_device, add_schedule, schedule_of
 from training.samples import Vocabulary, Words
 
 from .about import read as read_about
@@ -53,15 +53,21 @@ class Pictures:
         rows: every row names a `file`, a `patient` and a score for each attribute.
         spec: how the captioner wants its pixels.
         vocabulary: token ids.
+        device: where batches are wanted.
     """
 
     def __init__(
-        self, data: Path, rows: pd.DataFrame, spec: ImageSpec, vocabulary: Vocabulary
+        self,
+        data: Path,
+        rows: pd.DataFrame,
+        spec: ImageSpec,
+        vocabulary: Vocabulary,
+        device: str = "cpu",
     ) -> None:
         self.scores = rows[list(ATTRIBUTES)].to_numpy(np.float32)
         self.patients = rows["patient"].to_numpy(np.str_)
         self._files = [data / name for name in rows["file"]]
-        self._spec, self._vocabulary = spec, vocabulary
+        self._spec, self._vocabulary, self._device = spec, vocabulary, device
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -70,7 +76,7 @@ class Pictures:
         """The rows as a batch; with `rng`, turned and mirrored at random."""
         pixels = np.stack([self._pixels(self._files[row], rng) for row in rows])
         words = self._vocabulary.words(self.scores[rows], rng)
-        return Batch(torch.from_numpy(pixels), words)
+        return Batch(torch.from_numpy(pixels).to(self._device), words.to(self._device))
 
     def _pixels(self, file: Path, rng: np.random.Generator | None) -> NDArray[np.float32]:
         hu = resample(read_slice(file), self._spec.size, self._spec.resampling)
@@ -95,7 +101,7 @@ class CaptionLearner(Learner[Batch]):
     def expected(self, batch: Batch) -> Tensor:
         """Expected level at every slot of the greedy caption, (B, A)."""
         return written_levels(
-            lambda tokens: self._source.logits(batch.pixels, tokens),
+            lambda tokens: self._source.logits(batch.pixels, tokens.to(batch.pixels.device)).cpu(),
             len(batch.pixels),
             self._vocabulary,
         )
@@ -125,7 +131,9 @@ def finetune(checkpoint: Path, data: Path, out: Path, schedule: Schedule) -> str
         source.tokenizer, facts.tokens.prompt[0], facts.tokens.end, tuple(facts.tokens.levels)
     )
     parts = {
-        name: Pictures(folder, rows[rows["split"] == name], facts.image.spec(), vocabulary)
+        name: Pictures(
+            folder, rows[rows["split"] == name], facts.image.spec(), vocabulary, schedule.device
+        )
         for name in ("train", "validation", "test")
     }
     learner = CaptionLearner(source, vocabulary)
@@ -146,8 +154,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line; see `--help`."""
     args = _parser().parse_args(arguments)
     disable_progress_bar()
-    schedule = replace(schedule_of(args), rate=args.rate)
     try:
+        schedule = replace(schedule_of(args, args.device), rate=args.rate)
         found = finetune(args.checkpoint, args.data, args.out, schedule)
     except (IqaError, FileNotFoundError, ValueError) as error:
         sys.stderr.write(f"error: {error}\n")
@@ -167,6 +175,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("data", type=Path, help="data set: ours, LDCTIQAC 2023, or a CSV")
     parser.add_argument("--out", type=Path, required=True, help="checkpoint folder; resumes there")
     add_schedule(parser)
+    add_device(parser)
     parser.add_argument("--rate", type=float, default=5e-5, help="peak learning rate (5e-5)")
     return parser
 

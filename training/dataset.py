@@ -38,13 +38,13 @@ def build(
         out: where `manifest.csv`, `slices/*.npy` (int16 HU), `maps/*.npy` (float16, see
             `training.data.maps`) and the pictures go.
         ids: scans to use; all when None.
-        count: slices to make; a training patient gives twice as many as another.
+        count: slices to make, as many of each patient.
         seed: the same seed gives the same data set.
         workers: processes.
     """
     found = read_originals(scans, ids, per_patient=ORIGINALS)
     split = split_patients(found, seed)
-    quota = _quota(split, count)
+    quota = -(-count // len(split))
     originals = _varied(found, split, quota, seed)
     for folder in ("slices", "maps"):
         (out / folder).mkdir(parents=True, exist_ok=True)
@@ -86,14 +86,8 @@ def score(manifest: pd.DataFrame, seed: int) -> pd.DataFrame:
     return scored
 
 
-def _quota(split: dict[str, str], count: int) -> dict[str, int]:
-    """How many slices each patient gives: patients, not slices, weigh the same."""
-    weight = {patient: 2 if part == "train" else 1 for patient, part in split.items()}
-    return {patient: -(-count * w // sum(weight.values())) for patient, w in weight.items()}
-
-
 def _varied(
-    originals: list[Original], split: dict[str, str], quota: dict[str, int], seed: int
+    originals: list[Original], split: dict[str, str], quota: int, seed: int
 ) -> list[Original]:
     """Training patients get derived originals too; the others are judged as they were scanned."""
     patients: dict[str, list[Original]] = {}
@@ -101,24 +95,24 @@ def _varied(
         patients.setdefault(original.patient, []).append(original)
     varied = []
     for name, own in patients.items():
-        some = min(ORIGINALS + DERIVED, quota[name])
+        some = min(ORIGINALS + DERIVED, quota)
         varied.extend(vary(own, some, seed) if split[name] == "train" else own)
     return varied
 
 
-def _shares(originals: list[Original], quota: dict[str, int]) -> list[int]:
+def _shares(originals: list[Original], quota: int) -> list[int]:
     """How many slices each original gives, in the order of patients."""
     shares: list[int] = []
     for patient in dict.fromkeys(o.patient for o in originals):
         n = sum(o.patient == patient for o in originals)
-        shares.extend(quota[patient] // n + (i < quota[patient] % n) for i in range(n))
+        shares.extend(quota // n + (i < quota % n) for i in range(n))
     return shares
 
 
 def _degrade_original(job: tuple[Original, str, int, int, int, Path]) -> list[dict[str, Any]]:
     """All degraded versions of one original (runs in a worker process)."""
     original, split, count, first, seed, out = job
-    degrader = Degrader(original.hu, original.spacing)
+    degrader = Degrader(original.hu, original.spacing, original.hardening)
     rows = []
     for number in range(first, first + count):
         rng = np.random.default_rng([seed, number])
@@ -126,7 +120,7 @@ def _degrade_original(job: tuple[Original, str, int, int, int, Path]) -> list[di
         layers = degrader.apply(degradation, rng)
         name, maps = f"slices/{number:05d}.npy", f"maps/{number:05d}.npy"
         np.save(out / name, np.rint(layers.image).astype(np.int16))
-        np.save(out / maps, cell_maps(layers, original.hu))
+        np.save(out / maps, cell_maps(layers, degrader.hu))
         rows.append(
             {
                 "id": number,
@@ -139,7 +133,7 @@ def _degrade_original(job: tuple[Original, str, int, int, int, Path]) -> list[di
                 "body_part": original.body_part,
                 "spacing_mm": original.spacing,
                 **asdict(degradation),
-                **measure(layers, original.hu, degrader.body).to_dict(),
+                **measure(layers, degrader.hu, degrader.body).to_dict(),
             }
         )
     return rows

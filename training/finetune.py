@@ -1,11 +1,10 @@
 """`python -m training.finetune DATA --out CHECKPOINT`: train the captioner to write captions.
 
-The first half trains the encoder: by the head that guesses the levels for the first draft, and,
-where the data set knows what was done to a slice and what was measured on it and where, by two
-heads that training alone uses (readers round and say little, physics does not). Then the captions
-join in. The level words' targets are soft, so that their probabilities become a continuous score.
-Pictures that are no CT slices are shown with no level favoured, so that the captioner is not sure
-of itself there.
+The first half trains the encoder: by the head that guesses the levels, and, where the data set
+knows what was done to a slice and what was measured on it and where, by two heads that training
+alone uses (readers round and say little, physics does not). Then the captions join in. The level
+words' targets are soft, so that their probabilities become a continuous score. Pictures that are no
+CT slices are shown with no level favoured, so that the captioner is not sure of itself there.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from engine.errors import IqaError
 from engine.template import ATTRIBUTES
 from engine.whole_file import written_whole
 
@@ -36,12 +36,12 @@ from .evaluate import (
     table,
     written_levels,
 )
-from .loop import BatchT, Data, Learner, Loop, add_schedule, schedule_of
+from .loop import BatchT, Data, Learner, Loop, add_device, add_schedule, schedule_of
 from .model import Captioner, CaptionerConfig, SecondOrderStem
 from .samples import Batch, Samples, Vocabulary, Words, config_for
 from .tokenizer import build_tokenizer
 
-LEVEL_WEIGHT, TEXT_WEIGHT, DRAFT_WEIGHT, PHYSICS_WEIGHT, MAPS_WEIGHT = 1.0, 1.0, 0.5, 0.5, 1.0
+LEVEL_WEIGHT, TEXT_WEIGHT, GUESS_WEIGHT, PHYSICS_WEIGHT, MAPS_WEIGHT = 1.0, 1.0, 0.5, 0.5, 1.0
 EXPECTED_WEIGHT = 0.5
 """Of the squared error of expected levels: the scores are what the probabilities are for."""
 
@@ -68,26 +68,30 @@ class CaptionLearner(Learner[Batch]):
         """That of the heads, and after the pretraining that of the caption."""
         self.ready = progress >= self.pretrained
         features = self.captioner.features(batch.statistics, batch.kept)
-        loss = DRAFT_WEIGHT * _level_loss(
-            self.captioner.guess(features).log_softmax(-1), batch.words.soft
-        )
+        guesses = self.captioner.guess(features)
+        loss = GUESS_WEIGHT * _level_loss(guesses.log_softmax(-1), batch.words.soft)
         loss = loss + physics_loss(self.captioner, features, batch)
         loss = loss + maps_loss(self.captioner, features, batch)
         if not self.ready:
             return loss
-        logits = self.captioner.decode(batch.words.inputs, self.captioner.cross(features))
+        # The words learn what the guesses mean, not the guesses what is easily said.
+        memory = self.captioner.memory(features, guesses.detach())
+        logits = self.captioner.decode(batch.words.inputs, self.captioner.cross(memory))
         return loss + caption_loss(logits, batch.words, self.vocabulary)
 
     def expected(self, batch: Batch) -> Tensor:
-        """Expected level, (B, A): by the caption, or before there is one by the draft head."""
+        """Expected level, (B, A): by the caption, or before there is one by the guess."""
         features = self.captioner.features(batch.statistics)
+        guesses = self.captioner.guess(features)
         if self.ready:
-            cross, rows = self.captioner.cross(features), len(features)
+            memory = self.captioner.memory(features, guesses)
+            cross, rows = self.captioner.cross(memory), len(features)
             return written_levels(
-                lambda tokens: self.captioner.decode(tokens, cross), rows, self.vocabulary
+                lambda tokens: self.captioner.decode(tokens.to(features.device), cross).cpu(),
+                rows,
+                self.vocabulary,
             )
-        guesses = self.captioner.guess(features).softmax(-1)
-        return guesses @ torch.arange(guesses.shape[-1], dtype=guesses.dtype)
+        return _mean_level(guesses.softmax(-1))
 
     def save(self, folder: Path) -> None:
         """See `Captioner.save`."""
@@ -135,9 +139,13 @@ def maps_loss(model: Captioner, features: Tensor, batch: Batch) -> Tensor:
 
 def _level_loss(logprobs: Tensor, soft: Tensor) -> Tensor:
     """Cross-entropy to the soft levels, and squared error of the expected level; (B, A, K) both."""
-    grid = torch.arange(soft.shape[-1], dtype=soft.dtype)
-    expected = functional.mse_loss(logprobs.softmax(-1) @ grid, soft @ grid)
+    expected = functional.mse_loss(_mean_level(logprobs.softmax(-1)), _mean_level(soft))
     return -(logprobs * soft).sum(-1).mean() + EXPECTED_WEIGHT * expected
+
+
+def _mean_level(shares: Tensor) -> Tensor:
+    """(B, A, K) -> (B, A)."""
+    return shares @ torch.arange(shares.shape[-1], dtype=shares.dtype, device=shares.device)
 
 
 def finish(
@@ -174,11 +182,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line; see `--help`."""
     args = _parser().parse_args(arguments)
     try:
-        rows = read_table(args.data)
-    except (FileNotFoundError, ValueError) as error:
+        rows, schedule = read_table(args.data), schedule_of(args, args.device)
+    except (IqaError, FileNotFoundError, ValueError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    schedule = schedule_of(args)
     tokenizer = build_tokenizer()
     args.out.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(args.out / "tokenizer.json"))
@@ -219,7 +226,7 @@ def _samples(
         split = rows[rows["split"] == name]
         shown = name == "train" and "outsiders" not in args.without
         outsiders = int(OUTSIDERS * len(split)) if shown else 0
-        found[name] = Samples(folder, split, stem, vocabulary, outsiders)
+        found[name] = Samples(folder, split, stem, vocabulary, outsiders, args.device)
     return found
 
 
@@ -233,6 +240,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("data", type=Path, help="data set: ours, LDCTIQAC 2023, or a CSV")
     parser.add_argument("--out", type=Path, required=True, help="checkpoint folder; resumes there")
     add_schedule(parser)
+    add_device(parser)
     parser.add_argument(
         "--without",
         choices=PARTS,

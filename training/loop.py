@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from engine.errors import BackendUnavailableError
 from engine.template import ATTRIBUTES
 from engine.whole_file import written_whole
 
@@ -40,6 +41,7 @@ class Schedule:
         every: steps between validations.
         patience: validations without a better mean PLCC before training stops early.
         seed: for order, augmentation and initial weights.
+        device: where to train, "cpu" or "cuda".
     """
 
     steps: int = 5000
@@ -48,6 +50,7 @@ class Schedule:
     every: int = 250
     patience: int = 8
     seed: int = 7
+    device: str = "cpu"
 
 
 def add_schedule(parser: argparse.ArgumentParser) -> None:
@@ -58,9 +61,27 @@ def add_schedule(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--every", type=int, default=usual.every, help="steps per validation")
 
 
-def schedule_of(args: argparse.Namespace) -> Schedule:
-    """The schedule that a command line chose."""
-    return Schedule(steps=args.steps, batch=args.batch, every=args.every)
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Let a command line choose the device, see `schedule_of`."""
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="where to train (cpu)"
+    )
+
+
+def schedule_of(args: argparse.Namespace, device: str = "cpu") -> Schedule:
+    """The schedule that a command line chose.
+
+    Raises:
+        BackendUnavailableError: CUDA was asked for, and torch sees no GPU.
+    """
+    if device == "cuda":
+        if not torch.cuda.is_available():
+            raise BackendUnavailableError(
+                f"torch {torch.__version__} sees no GPU: install a build of torch for CUDA, or "
+                "train with --device cpu. Nothing else was used instead"
+            )
+        torch.backends.cudnn.allow_tf32 = False  # the stem tells 1e-5 of a pixel's square
+    return Schedule(steps=args.steps, batch=args.batch, every=args.every, device=device)
 
 
 class Data(Protocol[BatchCo]):
@@ -121,7 +142,8 @@ class Learner(nn.Module, Generic[BatchT]):
         self.eval()
         starts = range(0, len(data), batch)
         parts = [np.arange(first, min(first + batch, len(data))) for first in starts]
-        return np.concatenate([self.expected(data.batch(rows)).double().numpy() for rows in parts])
+        found = [self.expected(data.batch(rows)).double().cpu().numpy() for rows in parts]
+        return np.concatenate(found)
 
 
 class Loop(Generic[BatchT]):
@@ -139,7 +161,7 @@ class Loop(Generic[BatchT]):
         out: Path,
         schedule: Schedule,
     ) -> None:
-        self.model, self.train, self.validation = model, train, validation
+        self.model, self.train, self.validation = model.to(schedule.device), train, validation
         self.out, self.schedule = out, schedule
         learned = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(learned, lr=schedule.rate, weight_decay=0.02)

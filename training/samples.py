@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -93,6 +93,10 @@ class Words:
     slots: Tensor
     soft: Tensor
 
+    def to(self, device: str) -> Words:
+        """The same on another device."""
+        return Words(**{part.name: getattr(self, part.name).to(device) for part in fields(self)})
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -124,6 +128,7 @@ class Samples:
         vocabulary: token ids.
         outsiders: pictures that are no CT slices to add, as another patient; their scores are
             NaN.
+        device: where statistics are computed and kept, and batches are made.
     """
 
     def __init__(
@@ -133,8 +138,10 @@ class Samples:
         stem: SecondOrderStem,
         vocabulary: Vocabulary,
         outsiders: int = 0,
+        device: str = "cpu",
     ) -> None:
-        self.vocabulary, self._stem, self._spec = vocabulary, stem, image_spec(stem.config.size)
+        self.vocabulary, self._spec = vocabulary, image_spec(stem.config.size)
+        self._stem, self._device = stem.to(device), device
         self.scores = manifest[list(ATTRIBUTES)].to_numpy(np.float32)
         self.patients = manifest["patient"].to_numpy(np.str_)
         self.physics = torch.from_numpy(physics(manifest))
@@ -147,11 +154,12 @@ class Samples:
             found += self._outsiders(data, manifest, outsiders)
         self.measured = torch.cat([measured for measured, _ in found])
         self.quarters = torch.cat([quarter for _, quarter in found])
+        self.physics, self.maps = self.physics.to(device), self.maps.to(device)
 
     def _measure(self, hu: NDArray[np.float32]) -> Statistics:
         """The stem's statistics, in half precision to save memory."""
         pixels = to_pixels(resample(hu, self._spec.size), self._spec)
-        measured, quarter = self._stem.statistics(torch.from_numpy(pixels)[None])
+        measured, quarter = self._stem.statistics(torch.from_numpy(pixels)[None].to(self._device))
         return measured.half(), quarter.half()
 
     def _outsiders(self, data: Path, manifest: pd.DataFrame, count: int) -> list[Statistics]:
@@ -182,11 +190,12 @@ class Samples:
         and words that are off, see `Vocabulary.words`.
         """
         words = self.vocabulary.words(self.scores[rows], rng)
-        statistics, local, kept = self._seen(torch.from_numpy(rows), rng)
+        picks = torch.from_numpy(rows).to(self._device)
+        statistics, local, kept = self._seen(picks, rng)
         return Batch(
             statistics=statistics,
-            words=words,
-            physics=self.physics[torch.from_numpy(rows)],
+            words=words.to(self._device),
+            physics=self.physics[picks],
             maps=local,
             kept=kept,
         )
@@ -204,7 +213,8 @@ class Samples:
             cells = (cells.transpose(-1, -2) if transpose else cells).flip(dims)
             count = self._stem.config.grid**2
             order = rng.random((len(rows), count)).argsort(1)
-            kept = torch.from_numpy(order[:, : round(count * (1.0 - TOKEN_DROPOUT))])
+            order = order[:, : round(count * (1.0 - TOKEN_DROPOUT))]
+            kept = torch.from_numpy(order).to(self._device)
         return statistics, _by_token(cells), kept
 
 

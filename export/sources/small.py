@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from engine.bundle.manifest import DecoderPart, ImagePart, TokensPart, WindowPart
+from engine.template import ATTRIBUTES
 from training.model import Captioner, DecoderLayer, image_spec
 
 from ..errors import CheckpointError
@@ -23,7 +24,7 @@ SENSITIVE = (
 
 
 class SmallVision(nn.Module):
-    """pixels -> image tokens; the statistics keep a module path of their own."""
+    """pixels -> image tokens and guesses; the statistics keep a module path of their own."""
 
     def __init__(self, model: Captioner) -> None:
         super().__init__()
@@ -31,7 +32,8 @@ class SmallVision(nn.Module):
         self.statistics = _Statistics(model)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.model.features(self.statistics(pixels))
+        features = self.model.features(self.statistics(pixels))
+        return self.model.memory(features, self.model.guess(features))
 
 
 class _Statistics(nn.Module):
@@ -44,13 +46,14 @@ class _Statistics(nn.Module):
 
 
 class SmallGuess(nn.Module):
-    """The draft head's best level of every attribute."""
+    """The likeliest level of every attribute before any word."""
 
     def __init__(self, model: Captioner) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, memory: Tensor) -> Tensor:
+        features = memory[:, : -len(ATTRIBUTES)]
         return self.model.guess(features).argmax(-1)
 
 
@@ -126,7 +129,7 @@ class SmallSource(Source):
                 heads=c.heads,
                 head_dim=c.head_dim,
                 max_length=c.max_length,
-                source_length=c.grid**2,
+                source_length=c.memory_tokens,
                 vocab_size=c.vocab_size,
             ),
             tokens=TokensPart(

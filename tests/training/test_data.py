@@ -15,7 +15,7 @@ from training.data.degrade import Degradation, Degrader
 from training.data.formats import read_slice, read_table
 from training.data.measure import Measurements, measure
 from training.data.readers import READERS, perceived
-from training.data.scans import Original, split_patients, vary
+from training.data.scans import Original, read_originals, split_patients, vary
 from training.dataset import main
 
 
@@ -118,6 +118,22 @@ def test_more_originals_are_derived_from_a_patients_own(chest: NDArray[np.float3
         inside = [float(np.mean(hu > -300.0)) for hu in (other.hu, chest)]
         zoomed_in = other.spacing < own.spacing
         assert (inside[0] > inside[1]) == zoomed_in
+
+
+def test_nobody_counts_the_beam_hardening_of_an_original(chest: NDArray[np.float32]) -> None:
+    plain, hardened = Degrader(chest, 0.7), Degrader(chest, 0.7, hardening=0.04)
+    assert np.abs(hardened.hu - plain.hu)[plain.body].mean() > 1.0
+    assert measured(hardened, Degradation()).streak_hu == 0.0
+
+
+def test_a_slice_without_even_tissue_is_no_original(
+    tmp_path: Path, chest: NDArray[np.float32]
+) -> None:
+    air = np.full_like(chest, -1000.0)
+    slices = np.stack([air, chest, air]).astype(np.int16)
+    np.savez(tmp_path / "s.npz", hu=slices, spacing=np.array([0.7, 0.7]))
+    (tmp_path / "s.json").write_text("{}")
+    assert [original.index for original in read_originals(tmp_path, None, 9)] == [1]
 
 
 def test_the_command_builds_the_same_data_twice(tmp_path: Path, chest: NDArray[np.float32]) -> None:

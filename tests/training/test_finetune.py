@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from engine.template import ATTRIBUTES
@@ -41,6 +42,12 @@ def test_finetune_resumes_and_finishes(
     assert about["score_origin"] == "simulated readers"
     names = {path.name for path in out.iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json", "learning-curve.png"} <= names
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_no_gpu_is_one_line(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(data), "--out", str(tmp_path / "out"), "--device", "cuda"]) == 2
+    assert "sees no GPU" in capsys.readouterr().err
 
 
 def test_no_data_set_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,13 +16,19 @@ from scipy import ndimage
 from engine.errors import IqaError
 from engine.prepare import resample, square_pixels
 
+from .measure import soft_tissue
+
 SIZE = 512
+EVEN_TISSUE_PX = 1000
 _PARTS = ("phantom", "head", "neck", "chest", "abdomen", "spine")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Original:
-    """One slice to degrade, resampled to (512, 512) HU; `spacing` in mm is that of its pixels."""
+    """One slice to degrade, resampled to (512, 512) HU; `spacing` in mm is that of its pixels.
+
+    `hardening` is the beam hardening of bone that it is to be given, see `degrade.Degrader`.
+    """
 
     scan: str
     patient: str
@@ -30,10 +36,13 @@ class Original:
     index: int
     spacing: float
     hu: NDArray[np.float32]
+    hardening: float = 0.0
 
 
 def read_originals(folder: Path, ids: Iterable[str] | None, per_patient: int) -> list[Original]:
     """Evenly spaced slices of every patient found, at most `per_patient` each.
+
+    A slice without even soft tissue, where noise is measured, is left out: the top of a skull.
 
     Args:
         folder: npz scans (`hu` (n, h, w), `spacing`) with a JSON file beside each, and/or one
@@ -55,7 +64,8 @@ def read_originals(folder: Path, ids: Iterable[str] | None, per_patient: int) ->
             continue
         found.add(name)
         for original in _read_npz(path) if path.suffix == ".npz" else _read_dicom(path):
-            slices.setdefault(original.patient, []).append(original)
+            if np.count_nonzero(soft_tissue(original.hu)) >= EVEN_TISSUE_PX:
+                slices.setdefault(original.patient, []).append(original)
     if not slices or (wanted is not None and found != wanted):
         missing = ", ".join(sorted((wanted or set()) - found)) or "any *.npz or DICOM folder"
         raise FileNotFoundError(f"{folder} does not hold {missing}")
@@ -114,7 +124,8 @@ def vary(originals: list[Original], count: int, seed: int) -> list[Original]:
     A patient with a single slice would otherwise be learned by heart, and what a scanner shows of
     thirteen patients taken for what all patients show. The derived ones have another field of view
     (zoom 0.7 … 1.6, 20 degrees of turn at most, shift), organs of another shape, and another
-    contrast of fat, muscle, vessels and bone.
+    contrast of fat, muscle, vessels and bone; half of them a beam hardening of their own, which
+    scanners correct more or less well.
     """
     digest = _digest(originals[0].patient, seed)
     rng = np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
@@ -133,7 +144,9 @@ def _derived(original: Original, rng: np.random.Generator) -> Original:
         hu = ndimage.gaussian_filter(hu, 0.5 * np.sqrt(zoom**-2 - 1.0))
     seen = ndimage.map_coordinates(hu, places, order=3, mode="constant", cval=-1000.0)
     contrast = _other_contrast(np.clip(seen, -1024.0, 3071.0), rng)
-    return replace(original, hu=contrast.astype(np.float32), spacing=original.spacing / zoom)
+    hardening = float(np.exp(rng.uniform(np.log(0.005), np.log(0.04)))) * int(rng.integers(2))
+    hu, spacing = contrast.astype(np.float32), original.spacing / zoom
+    return replace(original, hu=hu, spacing=spacing, hardening=hardening)
 
 
 def _bend(rng: np.random.Generator) -> NDArray[np.float64]:

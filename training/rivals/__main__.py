@@ -20,7 +20,7 @@ from engine.template import ATTRIBUTES
 
 from ..data.formats import folder_of, read_table
 from ..evaluate import agreement, table
-from ..loop import add_schedule, schedule_of
+from ..loop import add_device, add_schedule, schedule_of
 from .base import Rival
 from .judge import judge, list_cases, read_scores
 
@@ -61,7 +61,8 @@ def _multitask(args: argparse.Namespace, folder: Path, rows: pd.DataFrame) -> Ri
     from .multitask import MultitaskRival, train
 
     task = args.name.removeprefix("multitask-")
-    train(folder, rows, args.out, task, schedule_of(args), measured=args.measured)
+    schedule = schedule_of(args, args.device)
+    train(folder, rows, args.out, task, schedule, measured=args.measured)
     return MultitaskRival(args.out)
 
 
@@ -118,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     ):
         heads = _add(names, name, about, _multitask)
         add_schedule(heads)
+        add_device(heads)
         heads.add_argument(
             "--measured",
             action="store_true",

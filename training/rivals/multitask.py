@@ -34,7 +34,7 @@ from .base import Array, Case, WeightsMissingError
 
 Task = Literal["classification", "regression"]
 
-_TEXT_HALF = ("words", "positions", "decoder", "decoder_norm", "head", "draft_head")
+_TEXT_HALF = ("words", "positions", "decoder", "decoder_norm", "head", "guess_head")
 
 
 class Multitask(Learner[Batch]):
@@ -142,7 +142,7 @@ def train(
         part.write_text(json.dumps({"task": task, **asdict(model.config)}, indent=1))
     stem = SecondOrderStem(config)
     training, validation = (
-        Samples(data, rows[rows["split"] == name], stem, vocabulary)
+        Samples(data, rows[rows["split"] == name], stem, vocabulary, device=schedule.device)
         for name in ("train", "validation")
     )
     Loop(model, training, validation, out, schedule).run()
