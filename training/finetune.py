@@ -1,10 +1,11 @@
 """`python -m training.finetune DATA --out CHECKPOINT`: train the captioner to write captions.
 
-The first half trains the encoder: by the head that guesses the levels, and, where the data set
-knows what was done to a slice and what was measured on it and where, by two heads that training
-alone uses (readers round and say little, physics does not). Then the captions join in. The level
-words' targets are soft, so that their probabilities become a continuous score. Pictures that are no
-CT slices are shown with no level favoured, so that the captioner is not sure of itself there.
+The first half trains the encoder: by the head that guesses the levels for the first draft, and,
+where the data set knows what was done to a slice and what was measured on it and where, by two
+heads that training alone uses (readers round and say little, physics does not). Then the captions
+join in. The level words' targets are soft, so that their probabilities become a continuous score.
+Pictures that are no CT slices are shown with no level favoured, so that the captioner is not sure
+of itself there.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from .model import Captioner, CaptionerConfig, SecondOrderStem
 from .samples import Batch, Samples, Vocabulary, Words, config_for
 from .tokenizer import build_tokenizer
 
-LEVEL_WEIGHT, TEXT_WEIGHT, GUESS_WEIGHT, PHYSICS_WEIGHT, MAPS_WEIGHT = 1.0, 1.0, 0.5, 0.5, 1.0
+LEVEL_WEIGHT, TEXT_WEIGHT, DRAFT_WEIGHT, PHYSICS_WEIGHT, MAPS_WEIGHT = 1.0, 1.0, 0.5, 0.5, 1.0
 EXPECTED_WEIGHT = 0.5
 """Of the squared error of expected levels: the scores are what the probabilities are for."""
 
@@ -68,30 +69,27 @@ class CaptionLearner(Learner[Batch]):
         """That of the heads, and after the pretraining that of the caption."""
         self.ready = progress >= self.pretrained
         features = self.captioner.features(batch.statistics, batch.kept)
-        guesses = self.captioner.guess(features)
-        loss = GUESS_WEIGHT * _level_loss(guesses.log_softmax(-1), batch.words.soft)
+        loss = DRAFT_WEIGHT * _level_loss(
+            self.captioner.guess(features).log_softmax(-1), batch.words.soft
+        )
         loss = loss + physics_loss(self.captioner, features, batch)
         loss = loss + maps_loss(self.captioner, features, batch)
         if not self.ready:
             return loss
-        # The words learn what the guesses mean, not the guesses what is easily said.
-        memory = self.captioner.memory(features, guesses.detach())
-        logits = self.captioner.decode(batch.words.inputs, self.captioner.cross(memory))
+        logits = self.captioner.decode(batch.words.inputs, self.captioner.cross(features))
         return loss + caption_loss(logits, batch.words, self.vocabulary)
 
     def expected(self, batch: Batch) -> Tensor:
-        """Expected level, (B, A): by the caption, or before there is one by the guess."""
+        """Expected level, (B, A): by the caption, or before there is one by the draft head."""
         features = self.captioner.features(batch.statistics)
-        guesses = self.captioner.guess(features)
         if self.ready:
-            memory = self.captioner.memory(features, guesses)
-            cross, rows = self.captioner.cross(memory), len(features)
+            cross, rows = self.captioner.cross(features), len(features)
             return written_levels(
                 lambda tokens: self.captioner.decode(tokens.to(features.device), cross).cpu(),
                 rows,
                 self.vocabulary,
             )
-        return _mean_level(guesses.softmax(-1))
+        return _mean_level(self.captioner.guess(features).softmax(-1))
 
     def save(self, folder: Path) -> None:
         """See `Captioner.save`."""

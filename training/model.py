@@ -5,10 +5,8 @@ measures them: a bank of small zero-mean filters (4 x 4 DCT) on every window at 
 squared. Per cell of 32 x 32 pixels it takes the logarithm of the mean, the mean of the logarithms
 (an edge raises the one, not the other), and which way slanted structure runs. A few convolutions
 look at the pixels beside them, so that the same energy may mean noise in muscle and anatomy in
-lung. Four cells make a token; a transformer mixes the tokens, and a head guesses the level of every
-attribute. A small decoder writes the caption with cross-attention to the tokens and to the guesses,
-each a token of its own: words that rest on the guesses carry over to other anatomy as well as these
-do. The guesses also start the first draft.
+lung. Four cells make a token; a transformer mixes the tokens, a head guesses the levels for the
+first draft, and a small decoder writes the caption with cross-attention to the tokens.
 """
 
 from __future__ import annotations
@@ -91,11 +89,6 @@ class CaptionerConfig:
     def grid(self) -> int:
         """Tokens per side: two cells by two make a token."""
         return self.cells // 2
-
-    @property
-    def memory_tokens(self) -> int:
-        """Tokens that the decoder attends to: those of the image, and a guess per attribute."""
-        return self.grid**2 + len(ATTRIBUTES)
 
     @property
     def head_dim(self) -> int:
@@ -316,8 +309,7 @@ class Captioner(nn.Module):
         self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
         self.encoder_norm = nn.LayerNorm(config.width)
         self.attend = nn.Linear(config.width, config.heads)
-        self.guess_head = nn.Linear(config.width, len(ATTRIBUTES) * len(LEVELS))
-        self.guessed = nn.Parameter(torch.randn(len(ATTRIBUTES), len(LEVELS), config.width))
+        self.draft_head = nn.Linear(config.width, len(ATTRIBUTES) * len(LEVELS))
         self.physics_head = nn.Linear(config.width, config.physics) if config.physics else None
         self.maps_head = nn.Linear(config.width, config.maps) if config.maps else None
         self.words = nn.Embedding(config.vocab_size, config.width)
@@ -350,25 +342,16 @@ class Captioner(nn.Module):
 
     def encode(self, pixels: Tensor) -> Cross:
         """Pixels (B, C, size, size) -> cross-attention keys and values of every decoder layer."""
-        features = self.features(self.stem.statistics(pixels))
-        return self.cross(self.memory(features, self.guess(features)))
+        return self.cross(self.features(self.stem.statistics(pixels)))
 
     def guess(self, features: Tensor) -> Tensor:
         """Image tokens (B, S, width) -> logits of each attribute's level, (B, A, K)."""
-        logits: Tensor = self.guess_head(self.pooled(features))
+        logits: Tensor = self.draft_head(self.pooled(features))
         return logits.unflatten(-1, (len(ATTRIBUTES), len(LEVELS)))
 
-    def memory(self, features: Tensor, guesses: Tensor) -> Tensor:
-        """Image tokens (B, S, width) and guesses (B, A, K) -> what the decoder attends to.
-
-        A guess is the mixture of its levels' tokens by their probabilities: (B, S + A, width).
-        """
-        guessed = torch.einsum("bak,akw->baw", guesses.softmax(-1), self.guessed)
-        return torch.cat([features, guessed], 1)
-
-    def cross(self, memory: Tensor) -> Cross:
-        """What `memory` gives -> cross-attention keys and values of every layer."""
-        return [layer.cross.keys_values(memory) for layer in self._decoder_layers()]
+    def cross(self, features: Tensor) -> Cross:
+        """Image tokens (B, S, width) -> cross-attention keys and values of every layer."""
+        return [layer.cross.keys_values(features) for layer in self._decoder_layers()]
 
     def _decoder_layers(self) -> list[DecoderLayer]:
         return [layer for layer in self.decoder if isinstance(layer, DecoderLayer)]

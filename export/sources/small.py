@@ -10,7 +10,6 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from engine.bundle.manifest import DecoderPart, ImagePart, TokensPart, WindowPart
-from engine.template import ATTRIBUTES
 from training.model import Captioner, DecoderLayer, image_spec
 
 from ..errors import CheckpointError
@@ -24,7 +23,7 @@ SENSITIVE = (
 
 
 class SmallVision(nn.Module):
-    """pixels -> image tokens and guesses; the statistics keep a module path of their own."""
+    """pixels -> image tokens; the statistics keep a module path of their own."""
 
     def __init__(self, model: Captioner) -> None:
         super().__init__()
@@ -32,8 +31,7 @@ class SmallVision(nn.Module):
         self.statistics = _Statistics(model)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        features = self.model.features(self.statistics(pixels))
-        return self.model.memory(features, self.model.guess(features))
+        return self.model.features(self.statistics(pixels))
 
 
 class _Statistics(nn.Module):
@@ -46,14 +44,13 @@ class _Statistics(nn.Module):
 
 
 class SmallGuess(nn.Module):
-    """The likeliest level of every attribute before any word."""
+    """The draft head's best level of every attribute."""
 
     def __init__(self, model: Captioner) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, memory: Tensor) -> Tensor:
-        features = memory[:, : -len(ATTRIBUTES)]
+    def forward(self, features: Tensor) -> Tensor:
         return self.model.guess(features).argmax(-1)
 
 
@@ -129,7 +126,7 @@ class SmallSource(Source):
                 heads=c.heads,
                 head_dim=c.head_dim,
                 max_length=c.max_length,
-                source_length=c.memory_tokens,
+                source_length=c.grid**2,
                 vocab_size=c.vocab_size,
             ),
             tokens=TokensPart(

@@ -60,32 +60,6 @@ def test_save_and_load_give_the_same_captions(tmp_path: Path) -> None:
     assert Captioner.load(tmp_path).generate(pixels, [VOCABULARY.bos], VOCABULARY.eos) == want
 
 
-def test_a_guess_is_the_mixture_of_its_levels_tokens() -> None:
-    torch.manual_seed(1)
-    model, features = Captioner(tiny()), torch.rand(1, tiny().grid ** 2, tiny().width)
-
-    def guessed(*shares: float) -> torch.Tensor:
-        guesses = torch.tensor(shares).log().expand(1, len(ATTRIBUTES), -1)
-        memory = model.memory(features, guesses)
-        assert memory.shape[1] == tiny().memory_tokens
-        torch.testing.assert_close(memory[:, : features.shape[1]], features)
-        return memory[:, features.shape[1] :]
-
-    fair, good = guessed(0, 0, 1, 0, 0), guessed(0, 0, 0, 1, 0)
-    torch.testing.assert_close(guessed(0, 0, 0.25, 0.75, 0), 0.25 * fair + 0.75 * good)
-
-
-def test_what_is_guessed_reaches_the_words() -> None:
-    torch.manual_seed(1)
-    model, features = Captioner(tiny()).eval(), torch.rand(1, tiny().grid ** 2, tiny().width)
-    tokens = torch.tensor([[VOCABULARY.bos, 1]])
-    said = [
-        model.decode(tokens, model.cross(model.memory(features, guesses)))
-        for guesses in torch.eye(5)[:, None, None].expand(-1, 1, len(ATTRIBUTES), -1) * 20.0
-    ]
-    assert all((said[0] - other).abs().max() > 1e-3 for other in said[1:])
-
-
 def test_soft_levels_keep_the_score() -> None:
     soft = soft_levels(torch.tensor([[0.0, 2.3, 4.0]]).numpy())
     assert soft.sum(-1) == pytest.approx(1.0)

@@ -34,7 +34,7 @@ from .base import Array, Case, WeightsMissingError
 
 Task = Literal["classification", "regression"]
 
-_TEXT_HALF = ("words", "positions", "decoder", "decoder_norm", "head", "guess_head")
+_TEXT_HALF = ("words", "positions", "decoder", "decoder_norm", "head", "draft_head")
 
 
 class Multitask(Learner[Batch]):
