@@ -19,6 +19,14 @@ def examples() -> Path:
 
 
 @pytest.fixture(scope="session")
+def slices(examples: Path) -> list[NDArray[np.float32]]:
+    """The example slices in the order of their names, each (512, 512) HU, of different quality."""
+    from engine.dicom.reader import read_slices
+
+    return [read_slices(path)[0].hu for path in sorted(examples.glob("*.dcm"))]
+
+
+@pytest.fixture(scope="session")
 def dicom_files() -> Path:
     """Folder of genuine DICOM files in many transfer syntaxes."""
     return ROOT / "tests" / "data" / "dicom"

@@ -142,6 +142,8 @@ class Samples:
     ) -> None:
         self.vocabulary, self._spec = vocabulary, image_spec(stem.config.size)
         self._stem, self._device = stem.to(device), device
+        if device == "cuda":
+            torch.backends.cudnn.allow_tf32 = False  # the stem tells 1e-5 of a pixel's square
         self.scores = manifest[list(ATTRIBUTES)].to_numpy(np.float32)
         self.patients = manifest["patient"].to_numpy(np.str_)
         self.physics = torch.from_numpy(physics(manifest))

@@ -93,7 +93,7 @@ class Compiled(StaticCacheEager):
 
 
 class HalfGpu(Eager):
-    """FP16 on CUDA. It has never run: the project has had no GPU."""
+    """FP16 on CUDA. It has never run."""
 
     def prepare(self) -> None:
         """Move the model; new tensors are made on the GPU from here on."""

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,15 +22,8 @@ from engine import (
     QueueFullError,
     ShapeError,
 )
-from engine.dicom.reader import read_slices
 
 Slices = list[NDArray[np.float32]]
-
-
-@pytest.fixture(scope="module")
-def slices(examples: Path) -> Slices:
-    """Five real slices of different quality."""
-    return [read_slices(path)[0].hu for path in sorted(examples.glob("*.dcm"))]
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from engine.backends.select import open_graphs
 from engine.bundle.manifest import DECODER, ENCODER
@@ -13,13 +12,12 @@ from engine.bundle.store import open_bundle
 from engine.decoding.draft import TemplateDrafter
 from engine.decoding.greedy import greedy
 from engine.decoding.verify import drafted
-from engine.dicom.reader import read_slices
 from engine.loading import caption_rules, graph_shapes
 from engine.prepare import prepare
 
 
 @pytest.mark.parametrize("batch", [1, 3, 8])
-def test_drafted_captions_equal_greedy_ones(examples: Path, batch: int) -> None:
+def test_drafted_captions_equal_greedy_ones(slices: list[NDArray[np.float32]], batch: int) -> None:
     bundle = open_bundle()
     rules, spec = caption_rules(bundle.manifest), bundle.manifest.image.spec()
     graphs = open_graphs(
@@ -33,7 +31,6 @@ def test_drafted_captions_equal_greedy_ones(examples: Path, batch: int) -> None:
     drafter = TemplateDrafter(
         lambda text: bundle.tokenizer.encode(text, add_special_tokens=False).ids, rules
     )
-    slices = [read_slices(path)[0].hu for path in sorted(examples.glob("*.dcm"))]
     turned = [hu[::-1] for hu in slices]
     pixels = [prepare(hu, spec) for hu in (*slices, *turned)]
     passes = []
