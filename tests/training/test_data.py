@@ -13,9 +13,10 @@ from PIL import Image
 from engine.template import ATTRIBUTES
 from training.data.degrade import Degradation, Degrader
 from training.data.formats import read_slice, read_table
+from training.data.geometry import VIEWS
 from training.data.measure import Measurements, measure
 from training.data.readers import READERS, perceived
-from training.data.scans import Original, read_originals, split_patients, vary
+from training.data.scans import Original, derived, read_originals, split_patients
 from training.dataset import main
 
 
@@ -26,7 +27,7 @@ def degrader(chest: NDArray[np.float32]) -> Degrader:
 
 def measured(degrader: Degrader, degradation: Degradation) -> Measurements:
     layers = degrader.apply(degradation, np.random.default_rng(3))
-    return measure(layers, degrader.hu, degrader.body)
+    return measure(layers, degrader.regions)
 
 
 def test_less_dose_is_more_noise_and_less_detectability(degrader: Degrader) -> None:
@@ -106,18 +107,17 @@ def test_noise_hides_artifacts_from_the_readers(degrader: Degrader) -> None:
     assert seen[0] < seen[1] < seen[2] < 4.2
 
 
-def test_more_originals_are_derived_from_a_patients_own(chest: NDArray[np.float32]) -> None:
+def test_other_originals_are_derived_from_a_patients_own(chest: NDArray[np.float32]) -> None:
     own = Original(scan="s", patient="p", body_part="chest", index=0, spacing=0.7, hu=chest)
-    first, *others = vary([own], 4, seed=7)
-    assert first is own
-    assert len(others) == 3
-    for other, again in zip(others, vary([own], 4, seed=7)[1:], strict=True):
-        np.testing.assert_array_equal(other.hu, again.hu)
+    others = [derived(own, number, seed=7) for number in range(3)]
+    for number, other in enumerate(others):
+        np.testing.assert_array_equal(other.hu, derived(own, number, seed=7).hu)
         assert other.hu.shape == chest.shape
         assert 0.7 / 1.6 <= other.spacing <= 0.7 / 0.7
         inside = [float(np.mean(hu > -300.0)) for hu in (other.hu, chest)]
         zoomed_in = other.spacing < own.spacing
         assert (inside[0] > inside[1]) == zoomed_in
+    assert len({other.spacing for other in others}) == 3
 
 
 def test_nobody_counts_the_beam_hardening_of_an_original(chest: NDArray[np.float32]) -> None:
@@ -144,7 +144,8 @@ def test_the_command_builds_the_same_data_twice(tmp_path: Path, chest: NDArray[n
         (scans / f"s{i}.json").write_text(json.dumps({"patient": f"p{i}", "body_part": "chest"}))
     tables = []
     for out in (tmp_path / "a", tmp_path / "b"):
-        assert main([str(scans), "--out", str(out), "--count", "6", "--workers", "1"]) == 0
+        sizes = ["--train", "6", "--test", "2", "--workers", "1"]
+        assert main([str(scans), "--out", str(out), *sizes]) == 0
         tables.append(pd.read_csv(out / "manifest.csv"))
         assert (out / "contact-sheet.png").is_file()
         assert (out / "histograms.png").is_file()
@@ -152,6 +153,9 @@ def test_the_command_builds_the_same_data_twice(tmp_path: Path, chest: NDArray[n
     table = read_table(tmp_path / "a")
     assert table[list(ATTRIBUTES)].to_numpy().min() >= 0
     assert f"reader{len(READERS)}_overall" in table
+    assert table["split"].value_counts().to_dict() == {"train": 6, "test": 2}
+    undamaged = (table["dose"] == 1.0) & (table["views"] == VIEWS) & (table["blur_px"] == 0.0)
+    assert undamaged[table["split"] == "test"].iloc[0]
     first = read_slice(tmp_path / "a" / table["file"][1])
     np.testing.assert_array_equal(first, read_slice(tmp_path / "b" / table["file"][1]))
 

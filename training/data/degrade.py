@@ -19,6 +19,7 @@ from skimage.restoration import denoise_tv_chambolle
 
 from .edges import edge_width
 from .geometry import VIEWS, Scanner
+from .regions import Regions
 
 Array = NDArray[np.float32]
 Rng = np.random.Generator
@@ -91,7 +92,7 @@ def _draw_artifact(rng: Rng) -> dict[str, float | int]:
     }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Layers:
     """A degraded slice and the companions that the readers measure on; all (size, size) HU.
 
@@ -108,6 +109,16 @@ class Layers:
     without_artifacts: Array
     noise_free: Array
     kernel: Callable[[Array], Array] = field(repr=False)
+
+    @cached_property
+    def streaks(self) -> Array:
+        """Streaks, rings and ghosts without slow shading, HU, at most half a soft-tissue window.
+
+        Displaced edges (motion) are in it, too; what they cast over tissue is what counts.
+        """
+        added = self.image - self.without_artifacts
+        band = ndimage.gaussian_filter(added, 0.7) - ndimage.gaussian_filter(added, 16.0)
+        return np.clip(band, -200.0, 200.0)
 
 
 class Degrader:
@@ -129,6 +140,7 @@ class Degrader:
         self.sinogram = self.scanner.project(self.hu)
         body = ndimage.binary_opening(self.hu > -300.0, iterations=3)
         self.body = ndimage.binary_fill_holes(body)
+        self.regions = Regions.of(self.hu, self.body)
         self._kernel_px = 0.8 * edge_width(self.hu)
         self._photons = self._aec_photons()
 

@@ -16,10 +16,11 @@ from scipy import ndimage
 from engine.errors import IqaError
 from engine.prepare import resample, square_pixels
 
-from .measure import soft_tissue
+from .regions import PATCH, far_from_edges, soft_tissue
 
 SIZE = 512
-EVEN_TISSUE_PX = 1000
+EVEN_TISSUE_PX = 2 * PATCH**2
+"""Even tissue far from edges that an original must have: where noise and lesions are looked for."""
 _PARTS = ("phantom", "head", "neck", "chest", "abdomen", "spine")
 
 
@@ -42,7 +43,7 @@ class Original:
 def read_originals(folder: Path, ids: Iterable[str] | None, per_patient: int) -> list[Original]:
     """Evenly spaced slices of every patient found, at most `per_patient` each.
 
-    A slice without even soft tissue, where noise is measured, is left out: the top of a skull.
+    A slice without even soft tissue, where readers look, is left out: the top of a skull.
 
     Args:
         folder: npz scans (`hu` (n, h, w), `spacing`) with a JSON file beside each, and/or one
@@ -64,7 +65,7 @@ def read_originals(folder: Path, ids: Iterable[str] | None, per_patient: int) ->
             continue
         found.add(name)
         for original in _read_npz(path) if path.suffix == ".npz" else _read_dicom(path):
-            if np.count_nonzero(soft_tissue(original.hu)) >= EVEN_TISSUE_PX:
+            if np.count_nonzero(far_from_edges(soft_tissue(original.hu))) >= EVEN_TISSUE_PX:
                 slices.setdefault(original.patient, []).append(original)
     if not slices or (wanted is not None and found != wanted):
         missing = ", ".join(sorted((wanted or set()) - found)) or "any *.npz or DICOM folder"
@@ -118,22 +119,17 @@ def _read_dicom(folder: Path) -> list[Original]:
     ]
 
 
-def vary(originals: list[Original], count: int, seed: int) -> list[Original]:
-    """One patient's originals, and as many others as make `count`, derived from them.
+def derived(original: Original, number: int, seed: int) -> Original:
+    """Another original made of a patient's own; the same `number` and `seed` make the same one.
 
     A patient with a single slice would otherwise be learned by heart, and what a scanner shows of
-    thirteen patients taken for what all patients show. The derived ones have another field of view
+    a few patients taken for what all patients show. The derived ones have another field of view
     (zoom 0.7 … 1.6, 20 degrees of turn at most, shift), organs of another shape, and another
     contrast of fat, muscle, vessels and bone; half of them a beam hardening of their own, which
     scanners correct more or less well.
     """
-    digest = _digest(originals[0].patient, seed)
-    rng = np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
-    more = [_derived(originals[i % len(originals)], rng) for i in range(count - len(originals))]
-    return [*originals, *more]
-
-
-def _derived(original: Original, rng: np.random.Generator) -> Original:
+    digest = _digest(original.patient, seed)
+    rng = np.random.default_rng([seed, int.from_bytes(digest[:8], "big"), number])
     zoom, angle = float(np.exp(rng.uniform(np.log(0.7), np.log(1.6)))), rng.uniform(-0.35, 0.35)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / zoom
     middle = (SIZE - 1) / 2
@@ -152,7 +148,7 @@ def _derived(original: Original, rng: np.random.Generator) -> Original:
 def _bend(rng: np.random.Generator) -> NDArray[np.float64]:
     """Smooth displacements of a few pixels, (2, SIZE, SIZE)."""
     field = ndimage.gaussian_filter(rng.standard_normal((2, SIZE // 8, SIZE // 8)), (0, 5, 5))
-    smooth = ndimage.zoom(field / field.std(), (1, 8, 8), order=3)
+    smooth = np.stack([ndimage.zoom(part, 8, order=3) for part in field / field.std()])
     return np.asarray(rng.uniform(0.0, 6.0) * smooth)
 
 
