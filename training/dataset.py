@@ -199,7 +199,7 @@ def main(arguments: list[str] | None = None) -> int:
     contact_sheet(args.out, manifest, args.out / "contact-sheet.png")
     histograms(manifest, args.out / "histograms.png")
     sys.stdout.write(
-        f"{len(manifest)} slices in {args.out}: {dict(manifest['split'].value_counts())}\n"
+        f"{len(manifest)} slices in {args.out}: {manifest['split'].value_counts().to_dict()}\n"
     )
     return 0
 

@@ -44,10 +44,10 @@ class Schedule:
         device: where to train, "cpu" or "cuda".
     """
 
-    steps: int = 5000
+    steps: int = 8000
     batch: int = 16
     rate: float = 6e-4
-    every: int = 250
+    every: int = 500
     patience: int = 8
     seed: int = 7
     device: str = "cpu"

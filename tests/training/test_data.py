@@ -154,6 +154,8 @@ def test_the_command_builds_the_same_data_twice(tmp_path: Path, chest: NDArray[n
     assert table[list(ATTRIBUTES)].to_numpy().min() >= 0
     assert f"reader{len(READERS)}_overall" in table
     assert table["split"].value_counts().to_dict() == {"train": 6, "test": 2}
+    derived_too = table.groupby("split")["spacing_mm"].nunique()
+    assert derived_too.to_dict() == {"train": 2, "test": 1}
     undamaged = (table["dose"] == 1.0) & (table["views"] == VIEWS) & (table["blur_px"] == 0.0)
     assert undamaged[table["split"] == "test"].iloc[0]
     first = read_slice(tmp_path / "a" / table["file"][1])
