@@ -2,8 +2,8 @@
 
 Parallel geometry keeps the texture of CT noise and streaks. By the central-slice theorem both are
 Fourier transforms from a square grid to the polar one of the views and back (Kak and Slaney,
-Principles of Computerized Tomographic Imaging, 1988, chapter 3); FINUFFT makes them, six times as
-fast as ray by ray.
+Principles of Computerized Tomographic Imaging, 1988, chapter 3); FINUFFT makes them, in a tenth of
+the time that ray by ray takes, or less.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
-Complex = NDArray[np.complex64]
 
 VIEWS = 240
 WATER_PER_MM = 0.0193
@@ -45,8 +44,7 @@ class Scanner:
         """Line integrals of a slice: (size, size) HU -> (VIEWS, detectors), dimensionless."""
         attenuation = np.maximum(hu + 1000.0, 0.0) * self.per_hu
         spectrum = self._to_polar.execute(attenuation.astype(np.complex64))
-        pixel = np.sinc(self._u) * np.sinc(self._v)  # each pixel is an even square
-        views = spectrum.reshape(self._u.shape) * pixel * np.conj(self._centred * self._first)
+        views = spectrum.reshape(self._u.shape) * self._pixel * np.conj(self._phases)
         sinogram = np.fft.irfft(views, self._line, axis=1)[:, : self.detectors]
         return np.ascontiguousarray(sinogram, np.float32)
 
@@ -61,7 +59,7 @@ class Scanner:
         used[views or slice(None)] = 1.0
         weight = used * self._filter * (np.pi / used.sum() / self.per_hu)
         spectrum = np.fft.rfft(sinogram * used, self._line, axis=1)
-        strengths = (spectrum * weight * self._centred * self._first).astype(np.complex64)
+        strengths = (spectrum * weight * self._phases).astype(np.complex64)
         return np.ascontiguousarray(self._to_grid.execute(strengths.ravel()).real, np.float32)
 
     @cached_property
@@ -79,15 +77,16 @@ class Scanner:
         return np.asarray(ramp * np.sinc(self._frequencies) ** 2 / self._line)
 
     @cached_property
-    def _centred(self) -> Complex:
-        """Phases that move the grid's origin from between the pixels to the pixel beside it."""
-        return np.exp(1j * np.pi * (self._u + self._v)).astype(np.complex64)
+    def _pixel(self) -> NDArray[np.float64]:
+        """Spectrum of a pixel, an even square."""
+        return np.asarray(np.sinc(self._u) * np.sinc(self._v))
 
     @cached_property
-    def _first(self) -> Complex:
-        """Phases that move the origin of a view to its first detector."""
-        offset = (self.detectors - 1) / 2.0
-        return np.exp(2j * np.pi * self._frequencies * offset).astype(np.complex64)
+    def _phases(self) -> NDArray[np.complex64]:
+        """Move the origin: the grid's to the pixel beside it, a view's to its first detector."""
+        half = (self._u + self._v) / 2.0
+        first = self._frequencies * (self.detectors - 1) / 2.0
+        return np.exp(2j * np.pi * (half + first)).astype(np.complex64)
 
     @cached_property
     def _to_polar(self) -> Any:

@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from .degrade import Layers
 from .edges import edge_width
-from .regions import PATCH, Array, Mask, Regions
+from .regions import ENOUGH_PX, PATCH, Array, Mask, Regions
 
 Spectrum = NDArray[np.float64]
 """Power of every term of a patch's DFT, (PATCH, PATCH)."""
@@ -72,7 +72,8 @@ def _local_deviation(hu: Array, tissue: Mask) -> float:
     """Typical standard deviation within 9 x 9 pixels, HU: the lower third is free of anatomy."""
     mean = ndimage.uniform_filter(hu, 9)
     variance = ndimage.uniform_filter((hu - mean) ** 2, 9)
-    values = variance[tissue] if np.count_nonzero(tissue) > 200 else variance[np.abs(hu) < 300.0]
+    enough = np.count_nonzero(tissue) > ENOUGH_PX
+    values = variance[tissue] if enough else variance[np.abs(hu) < 300.0]
     return float(np.sqrt(np.percentile(values, 33))) if values.size else 0.0
 
 

@@ -15,7 +15,8 @@ PATCH = 32
 """Side of the squares that noise power is measured on, pixels."""
 EDGE_MARGIN_PX = 8
 """Streaks are measured this far from edges: motion moves them by nearly as much."""
-_ENOUGH_PX = 200
+ENOUGH_PX = 200
+"""Fewer pixels than this are no region to measure on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Regions:
         """The regions of an original, (512, 512) HU, whose patient is at `body`."""
         tissue = soft_tissue(hu)
         inner = far_from_edges(tissue)
-        enough = (mask for mask in (inner, tissue) if np.count_nonzero(mask) > _ENOUGH_PX)
+        enough = (mask for mask in (inner, tissue) if np.count_nonzero(mask) > ENOUGH_PX)
         return cls(tissue, next(enough, body))
 
 
