@@ -3,7 +3,8 @@
 The first half trains the encoder: by the head that guesses the levels for the first draft, and,
 where the data set knows what was done to a slice and what was measured on it and where, by two
 heads that training alone uses (readers round and say little, physics does not). Then the captions
-join in. The level words' targets are soft, so that their probabilities become a continuous score.
+join in. At last the encoder stands still, and the decoder learns to say what that head sees. The
+level words' targets are soft, so that their probabilities become a continuous score.
 Pictures that are no CT slices are shown with no level favoured, so that the captioner is not sure
 of itself there.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -37,13 +39,13 @@ from .evaluate import (
     table,
     written_levels,
 )
-from .loop import BatchT, Data, Learner, Loop, add_device, add_schedule, schedule_of
+from .loop import BatchT, Data, Learner, Loop, Schedule, add_device, add_schedule, schedule_of
 from .model import Captioner, CaptionerConfig, SecondOrderStem
 from .samples import Batch, Samples, Vocabulary, Words, config_for
 from .tokenizer import build_tokenizer
 
 LEVEL_WEIGHT, TEXT_WEIGHT, DRAFT_WEIGHT, PHYSICS_WEIGHT, MAPS_WEIGHT = 1.0, 1.0, 0.5, 0.5, 1.0
-EXPECTED_WEIGHT = 0.5
+EXPECTED_WEIGHT = 1.0
 """Of the squared error of expected levels: the scores are what the probabilities are for."""
 
 
@@ -51,7 +53,9 @@ OUTSIDERS = 0.08
 """Pictures that are no CT slices, per training slice; drawn as often as one patient's."""
 PRETRAINED = 0.5
 """Share of the schedule before the first caption."""
-PARTS = ("physics", "maps", "outsiders", "pretraining")
+DISTILLED = 0.25
+"""Steps of the distillation, per step of the schedule; at half the rate."""
+PARTS = ("physics", "maps", "outsiders", "pretraining", "distillation")
 """Of the recipe, for ablations."""
 
 
@@ -59,10 +63,10 @@ class CaptionLearner(Learner[Batch]):
     """The captioner on its way: first the encoder and its heads, then captions as well."""
 
     def __init__(
-        self, config: CaptionerConfig, vocabulary: Vocabulary, pretrained: float = PRETRAINED
+        self, captioner: Captioner, vocabulary: Vocabulary, pretrained: float = PRETRAINED
     ) -> None:
         super().__init__()
-        self.captioner, self.vocabulary = Captioner(config), vocabulary
+        self.captioner, self.vocabulary = captioner, vocabulary
         self.pretrained, self.ready = pretrained, False
 
     def loss(self, batch: Batch, progress: float) -> Tensor:
@@ -98,6 +102,29 @@ class CaptionLearner(Learner[Batch]):
     def load(self, folder: Path) -> None:
         """See `Captioner.load`."""
         self.captioner.load_state_dict(Captioner.load(folder).state_dict())
+
+
+class Distillation(CaptionLearner):
+    """The decoder alone; its levels are those of the head that guesses them for the draft.
+
+    That head sees every token but can weigh them in few ways, and so judges unseen patients better
+    than a decoder does that learned from the readers.
+    """
+
+    def __init__(self, captioner: Captioner, vocabulary: Vocabulary) -> None:
+        super().__init__(captioner, vocabulary, pretrained=0.0)
+        self.ready = True
+        captioner.requires_grad_(False)
+        for part in captioner.text_half():
+            part.requires_grad_(True)
+
+    def loss(self, batch: Batch, _progress: float) -> Tensor:
+        """That of the caption."""
+        with torch.no_grad():
+            features = self.captioner.features(batch.statistics, batch.kept)
+            words = replace(batch.words, soft=self.captioner.guess(features).softmax(-1))
+        logits = self.captioner.decode(words.inputs, self.captioner.cross(features))
+        return caption_loss(logits, words, self.vocabulary)
 
 
 def caption_loss(logits: Tensor, words: Words, vocabulary: Vocabulary) -> Tensor:
@@ -198,9 +225,14 @@ def main(arguments: list[str] | None = None) -> int:
     started = time.perf_counter()
     torch.manual_seed(schedule.seed)
     pretrained = 0.0 if "pretraining" in args.without else PRETRAINED
-    learner = CaptionLearner(config, vocabulary, pretrained)
-    Loop(learner, parts["train"], parts["validation"], args.out, schedule).run()
+    learner = CaptionLearner(Captioner(config), vocabulary, pretrained)
+    loop = Loop(learner, parts["train"], parts["validation"], args.out, schedule)
+    if not loop.finished:  # what was distilled from another encoder is worth nothing
+        shutil.rmtree(args.out / "distillation", ignore_errors=True)
+    loop.run()
     learner.ready = True  # also where a finished run was only resumed
+    if "distillation" not in args.without:
+        learner = _distil(learner, parts, args.out, schedule)
     about = {
         "name": "ct-iqa-small",
         "version": "1",
@@ -212,6 +244,19 @@ def main(arguments: list[str] | None = None) -> int:
         f"{table(results)}\ntrained in {(time.perf_counter() - started) / 60:.0f} min\n"
     )
     return 0
+
+
+def _distil(
+    learner: CaptionLearner, parts: Mapping[str, Samples], out: Path, schedule: Schedule
+) -> CaptionLearner:
+    """The last stage; its result replaces the model in `out`."""
+    steps = max(1, round(DISTILLED * schedule.steps))
+    # Validated once, at its end: it should come near the head, whatever the readers say.
+    shorter = replace(schedule, steps=steps, rate=schedule.rate / 2, every=steps)
+    distilled = Distillation(learner.captioner, learner.vocabulary)
+    Loop(distilled, parts["train"], parts["validation"], out / "distillation", shorter).run()
+    distilled.save(out)
+    return distilled
 
 
 def _samples(

@@ -1,13 +1,16 @@
 """The training loop of the captioner and of every trained rival: one recipe, resumable.
 
-AdamW with a linear warm-up and a cosine, every patient drawn as often, the weights with the best
-mean validation PLCC kept, early stop, atomic safetensors checkpoints. See `training.finetune`.
+AdamW with a linear warm-up and a cosine, every patient drawn as often, weights averaged over the
+latest steps, those with the best mean validation PLCC kept, early stop, atomic safetensors
+checkpoints. See `training.finetune`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
@@ -25,6 +28,10 @@ from engine.template import ATTRIBUTES
 from engine.whole_file import written_whole
 
 Array = NDArray[np.float64]
+
+AVERAGED_STEPS = 1000
+"""Steps that the average of the weights reaches back: it judges unseen patients better than any
+step's weights do (SWAD, arXiv 2102.08604)."""
 
 BatchT = TypeVar("BatchT")
 BatchCo = TypeVar("BatchCo", covariant=True)
@@ -44,7 +51,7 @@ class Schedule:
         device: where to train, "cpu" or "cuda".
     """
 
-    steps: int = 8000
+    steps: int = 12000
     batch: int = 16
     rate: float = 6e-4
     every: int = 500
@@ -147,8 +154,8 @@ class Learner(nn.Module, Generic[BatchT]):
 class Loop(Generic[BatchT]):
     """One training run with resumable, atomic checkpoints in `out`.
 
-    `out/model.safetensors` holds the trained tensors that validated best, `out/last` those to go
-    on from. Frozen parameters are neither trained nor saved.
+    `out/model.safetensors` holds the averaged tensors that validated best, `out/last` those to go
+    on from, and `out/last/average` their average. Frozen parameters are neither trained nor saved.
     """
 
     def __init__(
@@ -161,20 +168,26 @@ class Loop(Generic[BatchT]):
     ) -> None:
         self.model, self.train, self.validation = model.to(schedule.device), train, validation
         self.out, self.schedule = out, schedule
-        learned = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(learned, lr=schedule.rate, weight_decay=0.02)
+        self.learned = [p for p in self.model.parameters() if p.requires_grad]
+        self.average = [p.detach().clone() for p in self.learned]
+        self.optimizer = torch.optim.AdamW(self.learned, lr=schedule.rate, weight_decay=0.02)
         self.step, self.best, self.stale = 0, -2.0, 0
         self.curve: list[dict[str, float]] = []
-        (out / "last").mkdir(parents=True, exist_ok=True)
+        (out / "last" / "average").mkdir(parents=True, exist_ok=True)
         if (out / "last" / "state.json").is_file():
             self._resume()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the schedule ended, or validation stopped getting better."""
+        return self.step >= self.schedule.steps or self.stale >= self.schedule.patience
 
     def run(self) -> None:
         """Train to the end of the schedule, or until validation stops getting better."""
         schedule = self.schedule
         losses: list[float] = []
         with tqdm(total=schedule.steps, initial=self.step, desc="train", unit="step") as bar:
-            while self.step < schedule.steps and self.stale < schedule.patience:
+            while not self.finished:
                 losses.append(self._train_step())
                 bar.update()
                 if self.step % schedule.every == 0 or self.step == schedule.steps:
@@ -199,7 +212,27 @@ class Loop(Generic[BatchT]):
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.step += 1
+        self._add_to_average()
         return float(loss.detach())
+
+    def _add_to_average(self) -> None:
+        """Exponential; over fewer steps at first, for the initial weights are worth nothing."""
+        share = max(1.0 / AVERAGED_STEPS, 9.0 / (self.step + 9.0))
+        for mean, parameter in zip(self.average, self.learned, strict=True):
+            mean.lerp_(parameter.detach(), share)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[Learner[BatchT]]:
+        """The model with the averaged weights in it."""
+        self._swap()
+        try:
+            yield self.model
+        finally:
+            self._swap()
+
+    def _swap(self) -> None:
+        for i, parameter in enumerate(self.learned):
+            parameter.data, self.average[i] = self.average[i], parameter.data
 
     def _rows(self, rng: np.random.Generator) -> NDArray[np.intp]:
         """Every patient is drawn as often, however many slices there are of each."""
@@ -208,15 +241,17 @@ class Loop(Generic[BatchT]):
         return rng.choice(len(self.train), self.schedule.batch, p=weight)
 
     def _validate(self, loss: float) -> float:
-        predicted, truth = self.model.predict(self.validation), self.validation.scores
-        plcc = {name: _plcc(predicted[:, a], truth[:, a]) for a, name in enumerate(ATTRIBUTES)}
-        mean = float(np.mean(list(plcc.values())))
-        self.curve.append({"step": self.step, "loss": loss, "mean": mean, **plcc})
-        if self.model.ready and mean > self.best:
-            self.best, self.stale = mean, 0
-            self.model.save(self.out)
-        elif self.model.ready:
-            self.stale += 1
+        truth = self.validation.scores
+        with self._averaged() as model:
+            predicted = model.predict(self.validation)
+            plcc = {name: _plcc(predicted[:, a], truth[:, a]) for a, name in enumerate(ATTRIBUTES)}
+            mean = float(np.mean(list(plcc.values())))
+            self.curve.append({"step": self.step, "loss": loss, "mean": mean, **plcc})
+            if model.ready and mean > self.best:
+                self.best, self.stale = mean, 0
+                model.save(self.out)
+            elif model.ready:
+                self.stale += 1
         self._checkpoint()
         curve = pd.DataFrame(self.curve)
         curve.to_csv(self.out / "learning-curve.csv", index=False)
@@ -227,6 +262,8 @@ class Loop(Generic[BatchT]):
         """Weights, optimizer and counters, each file replaced atomically, the counters last."""
         last = self.out / "last"
         self.model.save(last)
+        with self._averaged() as model:
+            model.save(last / "average")
         state = self.optimizer.state_dict()["state"]
         tensors = {f"{i}.{k}": v.clone() for i, s in state.items() for k, v in s.items()}
         with written_whole(last / "optimizer.safetensors") as part:
@@ -237,6 +274,8 @@ class Loop(Generic[BatchT]):
 
     def _resume(self) -> None:
         last = self.out / "last"
+        with self._averaged() as model:
+            model.load(last / "average")
         self.model.load(last)
         saved = self.optimizer.state_dict()
         for key, tensor in load_file(last / "optimizer.safetensors").items():

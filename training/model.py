@@ -353,6 +353,10 @@ class Captioner(nn.Module):
         """Image tokens (B, S, width) -> cross-attention keys and values of every layer."""
         return [layer.cross.keys_values(features) for layer in self._decoder_layers()]
 
+    def text_half(self) -> tuple[nn.Module, ...]:
+        """All that `decode` uses; the cross-attention's keys and values, too."""
+        return self.words, self.positions, self.decoder, self.decoder_norm, self.head
+
     def _decoder_layers(self) -> list[DecoderLayer]:
         return [layer for layer in self.decoder if isinstance(layer, DecoderLayer)]
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 
 from engine.template import ATTRIBUTES
 from tests.support.dataset import write_dozen
@@ -42,6 +43,18 @@ def test_finetune_resumes_and_finishes(
     assert about["score_origin"] == "simulated readers"
     names = {path.name for path in out.iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json", "learning-curve.png"} <= names
+
+
+def test_distillation_teaches_the_decoder_alone(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main([str(data), "--out", str(out), "--batch", "2", "--every", "1", "--steps", "1"]) == 0
+    before = load_file(out / "last" / "average" / "model.safetensors")
+    changed = {
+        name.split(".")[0]
+        for name, tensor in load_file(out / "model.safetensors").items()
+        if not torch.equal(tensor, before[name])
+    }
+    assert changed == {"words", "positions", "decoder", "decoder_norm", "head"}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -14,7 +14,7 @@ from tests.training.test_model import VOCABULARY, tiny
 from training.data.maps import CELL_PX, MAPS
 from training.data.outsiders import outsider
 from training.finetune import CaptionLearner
-from training.model import SecondOrderStem
+from training.model import Captioner, SecondOrderStem
 from training.samples import TOKEN_DROPOUT, Samples
 
 _SLICES = [np.full((128, 128), 40.0, np.float32), np.zeros((128, 128), np.float32)]
@@ -46,7 +46,7 @@ def test_training_favours_no_level_for_them(tmp_path: Path, chest: NDArray[np.fl
     assert torch.all(batch.words.soft[2:] == 1.0 / len(LEVELS))
     assert torch.all(batch.words.soft[:2, :, 3] == 1.0)
     assert samples.physics.isnan().any(1).sum() == 0, "nobody knows any physics here"
-    learner = CaptionLearner(tiny(), VOCABULARY)
+    learner = CaptionLearner(Captioner(tiny()), VOCABULARY)
     assert torch.isfinite(learner.loss(batch, 1.0))
 
 
@@ -74,5 +74,5 @@ def test_maps_turn_with_the_slice_and_tokens_are_left_out(
         assert batch.kept.shape == (1, round(tokens * (1.0 - TOKEN_DROPOUT)))
     whole = samples.batch(np.zeros(1, np.intp))
     assert whole.kept is None
-    captioner = CaptionLearner(tiny(), VOCABULARY).captioner
+    captioner = Captioner(tiny())
     assert captioner.features(whole.statistics).shape[1] == tokens

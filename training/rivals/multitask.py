@@ -34,8 +34,6 @@ from .base import Array, Case, WeightsMissingError
 
 Task = Literal["classification", "regression"]
 
-_TEXT_HALF = ("words", "positions", "decoder", "decoder_norm", "head", "draft_head")
-
 
 class Multitask(Learner[Batch]):
     """Encoder, mean over tokens, one linear head for all attributes."""
@@ -46,9 +44,8 @@ class Multitask(Learner[Batch]):
         super().__init__()
         self.config, self.task = replace(config, decoder_layers=0), task
         self.encoder = Captioner(self.config)
-        for name, part in self.encoder.named_children():
-            if name in _TEXT_HALF:
-                part.requires_grad_(False)  # it has no part in this, and is not saved
+        for part in (*self.encoder.text_half(), self.encoder.draft_head):
+            part.requires_grad_(False)  # it has no part in this, and is not saved
         self.outputs = len(LEVELS) if task == "classification" else 1
         self.head = nn.Linear(config.width, len(ATTRIBUTES) * self.outputs)
         if task == "regression":
