@@ -107,8 +107,8 @@ class CaptionLearner(Learner[Batch]):
 class Distillation(CaptionLearner):
     """The decoder alone; its levels are those of the head that guesses them for the draft.
 
-    That head sees every token but can weigh them in few ways, and so judges unseen patients better
-    than a decoder does that learned from the readers.
+    Where both agree, the draft holds, and a caption takes one pass. That head can weigh the tokens
+    in few ways only, and so has less to learn by heart than a decoder taught by the readers.
     """
 
     def __init__(self, captioner: Captioner, vocabulary: Vocabulary) -> None:
