@@ -80,8 +80,11 @@ class CaptionLearner(Learner[Batch]):
         loss = loss + maps_loss(self.captioner, features, batch)
         if not self.ready:
             return loss
-        logits = self.captioner.decode(batch.words.inputs, self.captioner.cross(features))
-        return loss + caption_loss(logits, batch.words, self.vocabulary)
+        return loss + self._words_loss(features, batch.words)
+
+    def _words_loss(self, features: Tensor, words: Words) -> Tensor:
+        logits = self.captioner.decode(words.inputs, self.captioner.cross(features))
+        return caption_loss(logits, words, self.vocabulary)
 
     def expected(self, batch: Batch) -> Tensor:
         """Expected level, (B, A): by the caption, or before there is one by the draft head."""
@@ -123,8 +126,7 @@ class Distillation(CaptionLearner):
         with torch.no_grad():
             features = self.captioner.features(batch.statistics, batch.kept)
             words = replace(batch.words, soft=self.captioner.guess(features).softmax(-1))
-        logits = self.captioner.decode(words.inputs, self.captioner.cross(features))
-        return caption_loss(logits, words, self.vocabulary)
+        return self._words_loss(features, words)
 
 
 def caption_loss(logits: Tensor, words: Words, vocabulary: Vocabulary) -> Tensor:

@@ -30,8 +30,8 @@ from engine.whole_file import written_whole
 Array = NDArray[np.float64]
 
 AVERAGED_STEPS = 1000
-"""Steps that the average of the weights reaches back: it judges unseen patients better than any
-step's weights do (SWAD, arXiv 2102.08604)."""
+"""Steps that the average of the weights reaches back: it judges unseen patients better than the
+latest weights do (SWAD, arXiv 2102.08604), by little at the end, where steps are short."""
 
 BatchT = TypeVar("BatchT")
 BatchCo = TypeVar("BatchCo", covariant=True)
