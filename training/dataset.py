@@ -135,7 +135,7 @@ def _degrade_original(job: Job) -> list[dict[str, Any]]:
     original = job.original
     if job.variation is not None:
         original = derived(original, job.variation, job.seed)
-    degrader = Degrader(original.hu, original.spacing, original.hardening)
+    degrader = Degrader(original.hu, original.spacing, original.own)
     rows = []
     for number in range(job.first, job.first + job.count):
         rng = np.random.default_rng([job.seed, number])
@@ -144,7 +144,7 @@ def _degrade_original(job: Job) -> list[dict[str, Any]]:
         layers = degrader.apply(degradation, rng)
         name, maps = f"slices/{number:05d}.npy", f"maps/{number:05d}.npy"
         np.save(job.out / name, np.rint(layers.image).astype(np.int16))
-        np.save(job.out / maps, cell_maps(layers, degrader.regions))
+        np.save(job.out / maps, cell_maps(layers))
         rows.append(
             {
                 "id": number,
@@ -157,7 +157,7 @@ def _degrade_original(job: Job) -> list[dict[str, Any]]:
                 "body_part": original.body_part,
                 "spacing_mm": original.spacing,
                 **asdict(degradation),
-                **measure(layers, degrader.regions).to_dict(),
+                **measure(layers).to_dict(),
             }
         )
     return rows

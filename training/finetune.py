@@ -228,13 +228,14 @@ def main(arguments: list[str] | None = None) -> int:
     torch.manual_seed(schedule.seed)
     pretrained = 0.0 if "pretraining" in args.without else PRETRAINED
     learner = CaptionLearner(Captioner(config), vocabulary, pretrained)
-    loop = Loop(learner, parts["train"], parts["validation"], args.out, schedule)
+    loop = Loop(learner, parts["train"], parts["validation"], args.out / "joint", schedule)
     if not loop.finished:  # what was distilled from another encoder is worth nothing
         shutil.rmtree(args.out / "distillation", ignore_errors=True)
     loop.run()
     learner.ready = True  # also where a finished run was only resumed
     if "distillation" not in args.without:
-        learner = _distil(learner, parts, args.out, schedule)
+        learner = _distil(learner, parts, args.out / "distillation", schedule)
+    learner.save(args.out)
     about = {
         "name": "ct-iqa-small",
         "version": "1",
@@ -251,13 +252,12 @@ def main(arguments: list[str] | None = None) -> int:
 def _distil(
     learner: CaptionLearner, parts: Mapping[str, Samples], out: Path, schedule: Schedule
 ) -> CaptionLearner:
-    """The last stage; its result replaces the model in `out`."""
+    """The last stage."""
     steps = max(1, round(DISTILLED * schedule.steps))
     # Validated once, at its end: it should come near the head, whatever the readers say.
     shorter = replace(schedule, steps=steps, rate=schedule.rate / 2, every=steps)
     distilled = Distillation(learner.captioner, learner.vocabulary)
-    Loop(distilled, parts["train"], parts["validation"], out / "distillation", shorter).run()
-    distilled.save(out)
+    Loop(distilled, parts["train"], parts["validation"], out, shorter).run()
     return distilled
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engine.template import ATTRIBUTES
-from training.data.degrade import Degradation, Degrader
+from training.data.degrade import Degradation, Degrader, Own
 from training.data.formats import read_slice, read_table
 from training.data.geometry import VIEWS
 from training.data.measure import Measurements, measure
@@ -27,7 +27,7 @@ def degrader(chest: NDArray[np.float32]) -> Degrader:
 
 def measured(degrader: Degrader, degradation: Degradation) -> Measurements:
     layers = degrader.apply(degradation, np.random.default_rng(3))
-    return measure(layers, degrader.regions)
+    return measure(layers)
 
 
 def test_less_dose_is_more_noise_and_less_detectability(degrader: Degrader) -> None:
@@ -121,9 +121,45 @@ def test_other_originals_are_derived_from_a_patients_own(chest: NDArray[np.float
 
 
 def test_nobody_counts_the_beam_hardening_of_an_original(chest: NDArray[np.float32]) -> None:
-    plain, hardened = Degrader(chest, 0.7), Degrader(chest, 0.7, hardening=0.04)
+    plain, hardened = Degrader(chest, 0.7), Degrader(chest, 0.7, Own(hardening=0.04))
     assert np.abs(hardened.hu - plain.hu)[plain.body].mean() > 1.0
     assert measured(hardened, Degradation()).streak_hu == 0.0
+
+
+@pytest.fixture(scope="module")
+def water() -> NDArray[np.float32]:
+    """A disc of water with a rod of bone in it."""
+    y, x = np.mgrid[:512, :512] - 255.5
+    hu = np.where(np.hypot(y, x) < 180.0, 0.0, -1000.0)
+    return np.where(np.hypot(y, x) < 25.0, 1000.0, hu).astype(np.float32)
+
+
+def test_displaced_bone_is_no_streak_in_the_tissue_beside_it(water: NDArray[np.float32]) -> None:
+    degrader = Degrader(water, 0.7)
+    layers = degrader.apply(Degradation(), np.random.default_rng(3))
+    moved = np.where(degrader.regions.inner, water, np.roll(water, 6, 1))
+    assert measure(replace(layers, image=moved)).streak_hu < 0.1
+
+
+def test_an_even_offset_hides_no_lesion(water: NDArray[np.float32]) -> None:
+    layers = Degrader(water, 0.7).apply(Degradation(dose=0.3), np.random.default_rng(3))
+    darker = measure(replace(layers, image=layers.image - 150.0))
+    assert darker.detectability == pytest.approx(measure(layers).detectability, rel=0.02)
+
+
+def test_coarse_mottle_hides_more_than_fine_grain(water: NDArray[np.float32]) -> None:
+    fine, coarse = (
+        measured(Degrader(water, 0.7, Own(dose=0.2, grain=grain)), Degradation())
+        for grain in (0.8, 1.6)
+    )
+    assert coarse.coarse_noise_hu > 1.2 * fine.coarse_noise_hu
+    assert coarse.detectability < 0.7 * fine.detectability
+
+
+def test_a_linear_blur_hides_a_lesion_no_more_than_the_noise(water: NDArray[np.float32]) -> None:
+    degrader = Degrader(water, 0.7, Own(dose=0.2))
+    sharp, blurred = (measured(degrader, Degradation(blur_px=s)) for s in (0.0, 2.0))
+    assert blurred.detectability == pytest.approx(sharp.detectability, rel=0.25)
 
 
 def test_a_slice_without_even_tissue_is_no_original(

@@ -36,25 +36,30 @@ def test_finetune_resumes_and_finishes(
     assert main([*arguments, "--steps", "1"]) == 0
     assert main([*arguments, "--steps", "2"]) == 0
     assert "| overall |" in capsys.readouterr().out
-    curve = pd.read_csv(out / "learning-curve.csv")
+    curve = pd.read_csv(out / "joint" / "learning-curve.csv")
     assert curve["step"].tolist() == [1, 2]
     about = json.loads((out / "training.json").read_text())
     assert set(about["calibration"]) == set(ATTRIBUTES)
     assert about["score_origin"] == "simulated readers"
     names = {path.name for path in out.iterdir()}
-    assert {"config.json", "model.safetensors", "tokenizer.json", "learning-curve.png"} <= names
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
+    assert (out / "joint" / "learning-curve.png").is_file()
 
 
 def test_distillation_teaches_the_decoder_alone(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert main([str(data), "--out", str(out), "--batch", "2", "--every", "1", "--steps", "1"]) == 0
-    before = load_file(out / "last" / "average" / "model.safetensors")
+    arguments = [str(data), "--out", str(out), "--batch", "2", "--every", "1", "--steps", "1"]
+    assert main(arguments) == 0
+    before = load_file(out / "joint" / "model.safetensors")
     changed = {
         name.split(".")[0]
         for name, tensor in load_file(out / "model.safetensors").items()
         if not torch.equal(tensor, before[name])
     }
     assert changed == {"words", "positions", "decoder", "decoder_norm", "head"}
+    assert main([*arguments, "--without", "distillation"]) == 0
+    for name, tensor in load_file(out / "model.safetensors").items():
+        assert torch.equal(tensor, before[name])
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -19,13 +19,15 @@ from skimage.restoration import denoise_tv_chambolle
 
 from .edges import edge_width
 from .geometry import VIEWS, Scanner
-from .regions import Regions
+from .regions import Regions, without_slow_part
 
 Array = NDArray[np.float32]
 Rng = np.random.Generator
 
 AEC_NOISE_HU = 9.0
 """Quantum noise that full dose adds in the body: the tube current follows the patient (AEC)."""
+KERNEL = 0.8
+"""Width of the reconstruction kernel, over that of the edges, which thick slices widen, too."""
 _ELECTRONIC = 0.02
 _METAL_HU = 8000.0
 
@@ -103,22 +105,43 @@ class Layers:
         without_artifacts: the same, but for the artifacts.
         noise_free: only what the kernel and the denoiser did to the original.
         kernel: blur and denoiser as a function, to pass test objects through.
+        regions: where to measure.
     """
 
     image: Array
     without_artifacts: Array
     noise_free: Array
     kernel: Callable[[Array], Array] = field(repr=False)
+    regions: Regions = field(repr=False)
 
     @cached_property
     def streaks(self) -> Array:
         """Streaks, rings and ghosts without slow shading, HU, at most half a soft-tissue window.
 
-        Displaced edges (motion) are in it, too; what they cast over tissue is what counts.
+        Zero outside of `regions.inner`: what displaced edges (motion) cast over tissue is what
+        counts, not the edges themselves.
         """
-        added = self.image - self.without_artifacts
-        band = ndimage.gaussian_filter(added, 0.7) - ndimage.gaussian_filter(added, 16.0)
-        return np.clip(band, -200.0, 200.0)
+        added = ndimage.gaussian_filter(self.image - self.without_artifacts, 0.7)
+        return np.clip(without_slow_part(added, self.regions.inner), -200.0, 200.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Own:
+    """What a scanner of its own left in an original that was derived from another.
+
+    Attributes:
+        hardening: beam hardening of bone; no reader counts it, as nobody counts what a real
+            scanner left in.
+        dose: dose fraction, (0, 1]; its noise counts as a real scanner's does.
+        grain: width of the kernel of all noise, over that of the edges: fine grain of a sharp
+            filter, or coarse mottle.
+        seed: of the noise.
+    """
+
+    hardening: float = 0.0
+    dose: float = 1.0
+    grain: float = KERNEL
+    seed: int = 0
 
 
 class Degrader:
@@ -127,22 +150,27 @@ class Degrader:
     Args:
         hu: (size, size) float32, the original in HU.
         spacing: mm per pixel.
-        hardening: beam hardening of bone that the original is given as its own; no reader counts
-            it, as nobody counts what a real scanner left in.
+        own: what the original is given before.
     """
 
-    def __init__(self, hu: Array, spacing: float, hardening: float = 0.0) -> None:
+    def __init__(self, hu: Array, spacing: float, own: Own | None = None) -> None:
+        own = own or Own()
         self.scanner = Scanner(hu.shape[0], spacing)
         self.hu = hu
-        if hardening > 0.0:
-            shadows = self._hardening(hardening, np.zeros(hu.shape, np.bool_))
+        if own.hardening > 0.0:
+            shadows = self._hardening(own.hardening, np.zeros(hu.shape, np.bool_))
             self.hu = np.clip(hu + shadows, -1024.0, 3071.0)
         self.sinogram = self.scanner.project(self.hu)
         body = ndimage.binary_opening(self.hu > -300.0, iterations=3)
         self.body = ndimage.binary_fill_holes(body)
         self.regions = Regions.of(self.hu, self.body)
-        self._kernel_px = 0.8 * edge_width(self.hu)
+        edge_px = edge_width(self.hu)
+        self._kernel_px, self._grain_px = KERNEL * edge_px, own.grain * edge_px
         self._photons = self._aec_photons()
+        if own.dose < 1.0:
+            noise = self._noise(own.dose, np.random.default_rng(own.seed))
+            self.hu = np.clip(self.hu + noise, -1024.0, 3071.0)
+            self.sinogram = self.scanner.project(self.hu)
 
     @cached_property
     def _reconstructed(self) -> Array:
@@ -178,6 +206,7 @@ class Degrader:
             without_artifacts=quiet,
             noise_free=kernel(hu),
             kernel=kernel,
+            regions=self.regions,
         )
 
     def _noise(self, dose: float, rng: Rng) -> Array:
@@ -192,9 +221,9 @@ class Degrader:
         return self._reconstruct_noise(-(counts - expected) / expected)
 
     def _reconstruct_noise(self, error: NDArray[np.float64]) -> Array:
-        """Noise in line integrals -> HU, through the same kernel that the slice itself shows."""
+        """Noise in line integrals -> HU, through the kernel of its grain."""
         image = self.scanner.reconstruct(error.astype(np.float32))
-        return np.asarray(ndimage.gaussian_filter(image, self._kernel_px), np.float32)
+        return np.asarray(ndimage.gaussian_filter(image, self._grain_px), np.float32)
 
     def _disc(self, radius_px: float, rng: Rng) -> NDArray[np.bool_]:
         """Where in the body an implant is, if anywhere: (size, size)."""

@@ -11,21 +11,23 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from .degrade import Layers
-from .regions import Regions
 
 CELL_PX = 32
 MAPS = ("streak_hu", "noise_hu", "coarse_noise_hu", "tissue")
-"""Root mean squares of streaks and of the added noise, fine and coarse; share of even tissue."""
+"""Root mean squares of streaks and of the added noise, fine and coarse; share of tissue looked at.
+
+Streaks count where readers look: their mean square over the cells is that of the slice.
+"""
 
 
-def cell_maps(layers: Layers, regions: Regions) -> NDArray[np.float16]:
+def cell_maps(layers: Layers) -> NDArray[np.float16]:
     """The maps of one degraded slice: (512, 512) HU -> (len(MAPS), 16, 16), HU and a share."""
     added = layers.without_artifacts - layers.noise_free
     found = [
         np.sqrt(_cells(layers.streaks**2)),
         np.sqrt(_cells(added**2)),
         np.sqrt(_cells(ndimage.gaussian_filter(added, 1.5) ** 2)),
-        _cells(regions.tissue.astype(np.float32)),
+        _cells(layers.regions.inner.astype(np.float32)),
     ]
     return np.stack(found).astype(np.float16)
 

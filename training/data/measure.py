@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +18,17 @@ from scipy import ndimage
 
 from .degrade import Layers
 from .edges import edge_width
-from .regions import ENOUGH_PX, PATCH, Array, Mask, Regions
+from .regions import ENOUGH_PX, PATCH, Array, Mask, without_slow_part
 
 Spectrum = NDArray[np.float64]
 """Power of every term of a patch's DFT, (PATCH, PATCH)."""
 
+LOCAL_PX = 9
+"""Side of the squares that noise is measured in."""
+COARSE_PX = 1.5
+"""Gaussian blur that leaves the coarse part of noise."""
+STRIDE, ENOUGH_COVER, FEWEST_PATCHES = 12, 0.7, 24
+"""Noise power: distance of its squares, what share of one is tissue, and how many at least."""
 LESION_RADIUS_PX = 4.0
 LESION_CONTRAST_HU = 20.0
 LESIONS = 9
@@ -51,30 +59,35 @@ class Measurements:
         return asdict(self)
 
 
-def measure(layers: Layers, regions: Regions) -> Measurements:
+def measure(layers: Layers) -> Measurements:
     """All measurements of one degraded slice."""
-    tissue, quiet = regions.tissue, layers.without_artifacts
-    width = edge_width(layers.noise_free)
-    own = _own_noise_power(width, _local_deviation(layers.noise_free, tissue))
-    seen = layers.streaks[regions.inner] if regions.inner.any() else layers.streaks
+    fine, coarse = _noise(layers.without_artifacts, layers.regions.tissue)
+    own = _own_noise_power(*_noise(layers.noise_free, layers.regions.tissue))
+    looked_at = max(int(np.count_nonzero(layers.regions.inner)), 1)
     return Measurements(
-        noise_hu=_local_deviation(quiet, tissue),
-        coarse_noise_hu=_local_deviation(ndimage.gaussian_filter(quiet, 1.5), tissue),
-        mtf50=0.1874 / width,
-        streak_hu=float(np.sqrt(np.mean(seen**2))),
-        detectability=_detectability(
-            _lesion_spectrum(layers, regions.inner), own + _added_noise_power(layers, tissue)
-        ),
+        noise_hu=fine,
+        coarse_noise_hu=coarse,
+        mtf50=0.1874 / edge_width(layers.noise_free),
+        streak_hu=float(np.sqrt(np.sum(layers.streaks**2) / looked_at)),
+        detectability=_detectability(_lesion_spectrum(layers), own + _added_noise_power(layers)),
+    )
+
+
+def _noise(hu: Array, tissue: Mask) -> tuple[float, float]:
+    """Noise, and its coarse part, HU."""
+    return (
+        _local_deviation(hu, tissue),
+        _local_deviation(ndimage.gaussian_filter(hu, COARSE_PX), tissue),
     )
 
 
 def _local_deviation(hu: Array, tissue: Mask) -> float:
     """Typical standard deviation within 9 x 9 pixels, HU: the lower third is free of anatomy."""
-    mean = ndimage.uniform_filter(hu, 9)
-    variance = ndimage.uniform_filter((hu - mean) ** 2, 9)
+    mean = ndimage.uniform_filter(hu, LOCAL_PX)
+    variance = ndimage.uniform_filter((hu - mean) ** 2, LOCAL_PX)
     enough = np.count_nonzero(tissue) > ENOUGH_PX
     values = variance[tissue] if enough else variance[np.abs(hu) < 300.0]
-    return float(np.sqrt(np.percentile(values, 33))) if values.size else 0.0
+    return float(np.sqrt(max(np.percentile(values, 33), 0.0))) if values.size else 0.0
 
 
 def _detectability(signal: Spectrum, noise: Spectrum) -> float:
@@ -94,15 +107,15 @@ def _detectability(signal: Spectrum, noise: Spectrum) -> float:
     )
 
 
-def _radial_frequency() -> Spectrum:
-    """Radial frequency of every term of a patch's DFT, cycles/pixel."""
-    axis = np.fft.fftfreq(PATCH)
+def _radial_frequency(size: int = PATCH) -> Spectrum:
+    """Radial frequency of every term of a DFT of (size, size), cycles/pixel."""
+    axis = np.fft.fftfreq(size)
     return np.hypot(axis[:, None], axis[None, :])
 
 
-def _lesion_spectrum(layers: Layers, where: Mask) -> Spectrum:
+def _lesion_spectrum(layers: Layers) -> Spectrum:
     """E|DFT|^2 of a lesion after kernel and denoiser, over places in even tissue, HU^2."""
-    rows, columns = np.nonzero(where)
+    rows, columns = np.nonzero(layers.regions.inner)
     size = layers.image.shape[0]
     if not len(rows):
         rows = columns = np.array([size // 2])
@@ -122,25 +135,60 @@ def _lesion(kernel: Callable[[Array], Array], base: Array) -> Array:
     return left[PATCH // 2 : -PATCH // 2, PATCH // 2 : -PATCH // 2]
 
 
-def _own_noise_power(edge_px: float, noise_hu: float) -> Spectrum:
-    """E|DFT|^2 of the original's own noise: the ramp times MTF^2, scaled to its variance.
+def _own_noise_power(fine_hu: float, coarse_hu: float) -> Spectrum:
+    """E|DFT|^2 of the original's own noise: a ramp times a Gaussian, as coarse as it is measured.
 
     Anatomy hides the low frequencies of the original's spectrum; the form that filtered
-    back-projection gives noise does not depend on them.
+    back-projection gives noise does not depend on them, and the share that a blur leaves tells how
+    wide its kernel was.
     """
-    f = _radial_frequency()
-    shape = f * np.exp(-((2.0 * np.pi * edge_px * f) ** 2))
-    return np.asarray(shape / shape.mean() * (noise_hu * PATCH) ** 2)
+    shape = _ramp_noise(_kernel_px(coarse_hu / max(fine_hu, 1e-6)), PATCH)
+    return np.asarray(shape / np.sum(shape * _seen_locally(PATCH)) * (fine_hu * PATCH**2) ** 2)
 
 
-def _added_noise_power(layers: Layers, tissue: Mask) -> Spectrum:
-    """E|DFT|^2 of what was added to the original (noise and artifacts) over soft tissue."""
-    added = layers.image - layers.noise_free
-    cover = ndimage.uniform_filter(tissue.astype(np.float32), PATCH)[16:-16:12, 16:-16:12]
-    windows = np.lib.stride_tricks.sliding_window_view(added, (PATCH, PATCH))[::12, ::12]
-    cover = cover[: windows.shape[0], : windows.shape[1]]
-    windows = windows[: cover.shape[0], : cover.shape[1]]
-    patches = windows[cover >= min(0.7, float(np.sort(cover, axis=None)[-8]))]
+def _ramp_noise(kernel_px: float, size: int) -> Spectrum:
+    """NPS of noise after Ram-Lak and a Gaussian kernel, any scale: (size, size)."""
+    f = _radial_frequency(size)
+    return np.asarray(f * np.exp(-((2.0 * np.pi * kernel_px * f) ** 2)))
+
+
+def _kernel_px(coarse_share: float) -> float:
+    """Width of the kernel whose noise keeps this share of its deviation after the coarse blur."""
+    widths, shares = _coarse_shares()
+    return float(np.interp(coarse_share, shares, widths))
+
+
+@cache
+def _coarse_shares() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Kernel widths, and the share of local deviation that noise of each keeps; both rise."""
+    size = 128
+    blur = np.exp(-((2.0 * np.pi * COARSE_PX * _radial_frequency(size)) ** 2))
+    widths = np.linspace(0.2, 4.0, 77)
+    powers = [_ramp_noise(width, size) * _seen_locally(size) for width in widths]
+    return widths, np.array([np.sqrt(np.sum(p * blur) / np.sum(p)) for p in powers])
+
+
+def _seen_locally(size: int) -> Spectrum:
+    """Share of the power at every term of a DFT that is left when the local mean is taken off."""
+    offsets = np.arange(LOCAL_PX) - LOCAL_PX // 2
+    box = np.cos(2.0 * np.pi * np.outer(np.fft.fftfreq(size), offsets)).mean(1)
+    return np.asarray((1.0 - np.outer(box, box)) ** 2)
+
+
+def _added_noise_power(layers: Layers) -> Spectrum:
+    """E|DFT|^2 of what was added to the original (noise and artifacts), where readers look."""
+    where = layers.regions.inner
+    added = without_slow_part(layers.image - layers.noise_free, where)
     taper = np.outer(np.hanning(PATCH), np.hanning(PATCH))
-    power = np.abs(np.fft.fft2(np.clip(patches, -300, 300) * taper)) ** 2
-    return np.asarray(np.median(power, axis=0) / 0.69 / np.mean(taper**2))
+    fields, covers = (_patches(part) for part in (np.clip(added, -300.0, 300.0), where))
+    weight = np.tensordot(covers, taper**2, 2) / PATCH**2
+    enough = ENOUGH_COVER * np.mean(taper**2)
+    best = weight >= min(enough, np.sort(weight, axis=None)[-FEWEST_PATCHES])
+    power = np.abs(np.fft.fft2(fields[best] * taper)) ** 2
+    power /= np.maximum(weight[best], 0.02)[:, None, None]
+    return np.asarray(np.median(power, axis=0) / np.log(2.0))
+
+
+def _patches(values: Array | Mask) -> NDArray[Any]:
+    """(rows, columns, PATCH, PATCH) squares all over a slice."""
+    return np.lib.stride_tricks.sliding_window_view(values, (PATCH, PATCH))[::STRIDE, ::STRIDE]

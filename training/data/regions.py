@@ -15,6 +15,8 @@ PATCH = 32
 """Side of the squares that noise power is measured on, pixels."""
 EDGE_MARGIN_PX = 8
 """Streaks are measured this far from edges: motion moves them by nearly as much."""
+SLOW_PX = 49
+"""Side of the squares whose mean is shading, not streaks."""
 ENOUGH_PX = 200
 """Fewer pixels than this are no region to measure on."""
 
@@ -25,7 +27,8 @@ class Regions:
 
     Attributes:
         tissue: even soft tissue.
-        inner: that of it which is far from edges; all of it, or the body, where that is too little.
+        inner: that of it which is far from edges, where readers look for streaks and lesions; all
+            of it, or the body, where that is too little.
     """
 
     tissue: Mask
@@ -38,6 +41,18 @@ class Regions:
         inner = far_from_edges(tissue)
         enough = (mask for mask in (inner, tissue) if np.count_nonzero(mask) > ENOUGH_PX)
         return cls(tissue, next(enough, body))
+
+
+def without_slow_part(values: Array, where: Mask) -> Array:
+    """Values within a region less their slow change there, and zero outside of it.
+
+    The slow change is a moving mean over the region alone: a displaced edge outside of it,
+    hundreds of HU high, casts no halo into it.
+    """
+    weight = where.astype(np.float32)
+    share = np.maximum(ndimage.uniform_filter(weight, SLOW_PX), 1e-6)
+    slow = ndimage.uniform_filter(values * weight, SLOW_PX) / share
+    return np.asarray(weight * (values - slow), np.float32)
 
 
 def soft_tissue(hu: Array) -> Mask:

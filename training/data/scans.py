@@ -16,6 +16,7 @@ from scipy import ndimage
 from engine.errors import IqaError
 from engine.prepare import resample, square_pixels
 
+from .degrade import Own
 from .regions import PATCH, far_from_edges, soft_tissue
 
 SIZE = 512
@@ -28,7 +29,7 @@ _PARTS = ("phantom", "head", "neck", "chest", "abdomen", "spine")
 class Original:
     """One slice to degrade, resampled to (512, 512) HU; `spacing` in mm is that of its pixels.
 
-    `hardening` is the beam hardening of bone that it is to be given, see `degrade.Degrader`.
+    `own` is what it is to be given as its own, see `degrade.Own`.
     """
 
     scan: str
@@ -37,7 +38,7 @@ class Original:
     index: int
     spacing: float
     hu: NDArray[np.float32]
-    hardening: float = 0.0
+    own: Own | None = None
 
 
 def read_originals(folder: Path, ids: Iterable[str] | None, per_patient: int) -> list[Original]:
@@ -125,12 +126,12 @@ def derived(original: Original, number: int, seed: int) -> Original:
     A patient with a single slice would otherwise be learned by heart, and what a scanner shows of
     a few patients taken for what all patients show. The derived ones have another field of view
     (zoom 0.7 … 1.6, 20 degrees of turn at most, shift), organs of another shape, and another
-    contrast of fat, muscle, vessels and bone; half of them a beam hardening of their own, which
-    scanners correct more or less well.
+    contrast of fat, muscle, vessels and bone. Noise has another grain in each; half of them have
+    more of their own, and half a beam hardening, which scanners correct more or less well.
     """
     digest = _digest(original.patient, seed)
     rng = np.random.default_rng([seed, int.from_bytes(digest[:8], "big"), number])
-    zoom, angle = float(np.exp(rng.uniform(np.log(0.7), np.log(1.6)))), rng.uniform(-0.35, 0.35)
+    zoom, angle = _log_uniform(0.7, 1.6, rng), rng.uniform(-0.35, 0.35)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / zoom
     middle = (SIZE - 1) / 2
     grid = np.mgrid[:SIZE, :SIZE].reshape(2, -1) - middle - rng.uniform(-40.0, 40.0, (2, 1))
@@ -140,9 +141,18 @@ def derived(original: Original, number: int, seed: int) -> Original:
         hu = ndimage.gaussian_filter(hu, 0.5 * np.sqrt(zoom**-2 - 1.0))
     seen = ndimage.map_coordinates(hu, places, order=3, mode="constant", cval=-1000.0)
     contrast = _other_contrast(np.clip(seen, -1024.0, 3071.0), rng)
-    hardening = float(np.exp(rng.uniform(np.log(0.005), np.log(0.04)))) * int(rng.integers(2))
+    own = Own(
+        hardening=_log_uniform(0.005, 0.04, rng) * int(rng.integers(2)),
+        dose=_log_uniform(0.1, 1.0, rng) if rng.integers(2) else 1.0,
+        grain=_log_uniform(0.5, 1.6, rng),
+        seed=int(rng.integers(2**31)),
+    )
     hu, spacing = contrast.astype(np.float32), original.spacing / zoom
-    return replace(original, hu=hu, spacing=spacing, hardening=hardening)
+    return replace(original, hu=hu, spacing=spacing, own=own)
+
+
+def _log_uniform(low: float, high: float, rng: np.random.Generator) -> float:
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
 def _bend(rng: np.random.Generator) -> NDArray[np.float64]:
