@@ -3,10 +3,10 @@
 The first half trains the encoder: by the head that guesses the levels for the first draft, and,
 where the data set knows what was done to a slice and what was measured on it and where, by two
 heads that training alone uses (readers round and say little, physics does not). Then the captions
-join in. At last the encoder stands still, and the decoder learns to say what that head sees. The
-level words' targets are soft, so that their probabilities become a continuous score.
-Pictures that are no CT slices are shown with no level favoured, so that the captioner is not sure
-of itself there.
+join in (`CHECKPOINT/joint`). At last the encoder stands still, and the decoder learns to say what
+that head sees (`CHECKPOINT/distillation`). The level words' targets are soft, so that their
+probabilities become a continuous score. Pictures that are no CT slices are shown with no level
+favoured, so that the captioner is not sure of itself there.
 """
 
 from __future__ import annotations

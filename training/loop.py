@@ -31,7 +31,7 @@ Array = NDArray[np.float64]
 
 AVERAGED_STEPS = 1000
 """Steps that the average of the weights reaches back: it judges unseen patients better than the
-latest weights do (SWAD, arXiv 2102.08604), by little at the end, where steps are short."""
+latest weights do (SWAD, arXiv 2102.08604), by little or nothing at the end, where steps are short."""
 
 BatchT = TypeVar("BatchT")
 BatchCo = TypeVar("BatchCo", covariant=True)
@@ -51,7 +51,7 @@ class Schedule:
         device: where to train, "cpu" or "cuda".
     """
 
-    steps: int = 12000
+    steps: int = 10000
     batch: int = 16
     rate: float = 6e-4
     every: int = 500
