@@ -31,7 +31,7 @@ Array = NDArray[np.float64]
 
 AVERAGED_STEPS = 1000
 """Steps that the average of the weights reaches back: it judges unseen patients better than the
-latest weights do (SWAD, arXiv 2102.08604), by little or nothing at the end: steps are short there."""
+latest weights do (SWAD, arXiv 2102.08604), by little at the end or not at all."""
 
 BatchT = TypeVar("BatchT")
 BatchCo = TypeVar("BatchCo", covariant=True)
