@@ -1,5 +1,6 @@
 """Equal captions are asked once: in a batch, under way, and across processes."""
 
+import json
 import sqlite3
 import subprocess
 import sys
@@ -83,7 +84,7 @@ def test_a_new_process_finds_the_replies(
     with llm.serve() as server:
         arguments = [
             "assess", str(examples), "--reporter", "required", "--base-url", server.base_url,
-            "--cache", str(path),
+            "--cache", str(path), "--json", str(tmp_path / "found.jsonl"),
         ]  # fmt: skip
         assert main(arguments) == 0
         calls = len(server.received)
@@ -93,7 +94,9 @@ def test_a_new_process_finds_the_replies(
         assert "cache hits 100%" in " ".join(run.stderr.split())
         assert len(server.received) == calls
     assert main(["cache", "show", "--cache", str(path)]) == 0
-    assert "5 replies" in capsys.readouterr().out
+    lines = (tmp_path / "found.jsonl").read_text().splitlines()
+    captions = {json.loads(line)["caption"] for line in lines}  # equal ones share a reply
+    assert f"{len(captions)} replies" in capsys.readouterr().out
     assert main(["cache", "clear", "--cache", str(path)]) == 0
     assert ReplyCache(path, 10**6).size() == (0, 0)
 
