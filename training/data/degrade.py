@@ -65,7 +65,7 @@ def draw(rng: Rng) -> Degradation:
         return Degradation()
     parts: dict[str, float | int] = {}
     if rng.random() < 0.65:
-        parts["dose"] = float(np.exp(rng.uniform(np.log(0.015), np.log(0.8))))
+        parts["dose"] = log_uniform(0.015, 0.8, rng)
     if rng.random() < 0.5:
         parts["blur_px"] = float(rng.uniform(0.4, 2.8))
     if rng.random() < 0.85:
@@ -73,6 +73,11 @@ def draw(rng: Rng) -> Degradation:
     if rng.random() < 0.15:
         parts["smoothing"] = float(rng.uniform(10.0, 60.0))
     return Degradation(**parts)  # type: ignore[arg-type]
+
+
+def log_uniform(low: float, high: float, rng: Rng) -> float:
+    """A random number whose halves and doubles are as likely."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
 def _draw_artifact(rng: Rng) -> dict[str, float | int]:
@@ -87,10 +92,10 @@ def _draw_artifact(rng: Rng) -> dict[str, float | int]:
     if kind == "motion":
         return {"motion_px": float(rng.uniform(0.7, 7.0))}
     if kind == "ring":
-        return {"ring": float(np.exp(rng.uniform(np.log(0.005), np.log(0.12))))}
+        return {"ring": log_uniform(0.005, 0.12, rng)}
     return {
         "metal_px": float(rng.uniform(2.0, 8.0)),
-        "hardening": float(np.exp(rng.uniform(np.log(0.02), np.log(0.6)))),
+        "hardening": log_uniform(0.02, 0.6, rng),
     }
 
 

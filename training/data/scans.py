@@ -16,7 +16,7 @@ from scipy import ndimage
 from engine.errors import IqaError
 from engine.prepare import resample, square_pixels
 
-from .degrade import Own
+from .degrade import Own, log_uniform
 from .regions import PATCH, far_from_edges, soft_tissue
 
 SIZE = 512
@@ -131,7 +131,7 @@ def derived(original: Original, number: int, seed: int) -> Original:
     """
     digest = _digest(original.patient, seed)
     rng = np.random.default_rng([seed, int.from_bytes(digest[:8], "big"), number])
-    zoom, angle = _log_uniform(0.7, 1.6, rng), rng.uniform(-0.35, 0.35)
+    zoom, angle = log_uniform(0.7, 1.6, rng), rng.uniform(-0.35, 0.35)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / zoom
     middle = (SIZE - 1) / 2
     grid = np.mgrid[:SIZE, :SIZE].reshape(2, -1) - middle - rng.uniform(-40.0, 40.0, (2, 1))
@@ -142,17 +142,13 @@ def derived(original: Original, number: int, seed: int) -> Original:
     seen = ndimage.map_coordinates(hu, places, order=3, mode="constant", cval=-1000.0)
     contrast = _other_contrast(np.clip(seen, -1024.0, 3071.0), rng)
     own = Own(
-        hardening=_log_uniform(0.005, 0.04, rng) * int(rng.integers(2)),
-        dose=_log_uniform(0.1, 1.0, rng) if rng.integers(2) else 1.0,
-        grain=_log_uniform(0.5, 1.6, rng),
+        hardening=log_uniform(0.005, 0.04, rng) * int(rng.integers(2)),
+        dose=log_uniform(0.1, 1.0, rng) if rng.integers(2) else 1.0,
+        grain=log_uniform(0.5, 1.6, rng),
         seed=int(rng.integers(2**31)),
     )
     hu, spacing = contrast.astype(np.float32), original.spacing / zoom
     return replace(original, hu=hu, spacing=spacing, own=own)
-
-
-def _log_uniform(low: float, high: float, rng: np.random.Generator) -> float:
-    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
 def _bend(rng: np.random.Generator) -> NDArray[np.float64]:
