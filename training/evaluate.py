@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import optimize, stats
 from torch import Tensor
 
 from engine.template import ATTRIBUTES, LEVELS, MAX_SCORE
@@ -114,14 +114,27 @@ def resamples(patients: NDArray[np.str_], rounds: int, seed: int = 0) -> list[ND
     ]
 
 
-def calibrate(predicted: Array, truth: Array) -> dict[str, dict[str, float]]:
+def calibrate(expected: Array, truth: Array) -> dict[str, dict[str, float]]:
     """Least-squares line from expected level to reader score, per attribute; arrays are (N, A).
 
-    Level where the same was predicted of every slice.
+    Both ends of the scale stay within it: a score that had to be clipped would hide an order.
+    Level where the same was expected of every slice.
     """
     lines = {}
     for a, name in enumerate(ATTRIBUTES):
-        x, y = predicted[:, a], truth[:, a]
+        x, y = expected[:, a] / MAX_SCORE, truth[:, a]
+        low = high = float(y.mean())
+        if np.ptp(x) > 0:
+            low, high = optimize.lsq_linear(np.stack([1.0 - x, x], 1), y, (0.0, MAX_SCORE)).x
+        lines[name] = {"slope": float(high - low) / MAX_SCORE, "intercept": float(low)}
+    return lines
+
+
+def onto_scale(found: Array, truth: Array) -> dict[str, dict[str, float]]:
+    """Least-squares line from numbers on any scale to reader scores, as `calibrate` otherwise."""
+    lines = {}
+    for a, name in enumerate(ATTRIBUTES):
+        x, y = found[:, a], truth[:, a]
         slope, intercept = np.polyfit(x, y, 1) if np.ptp(x) > 0 else (0.0, y.mean())
         lines[name] = {"slope": float(slope), "intercept": float(intercept)}
     return lines

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from engine.errors import IqaError
@@ -97,6 +97,10 @@ class CaptionLearner(Learner[Batch]):
                 self.vocabulary,
             )
         return _mean_level(self.captioner.guess(features).softmax(-1))
+
+    def matrices(self) -> list[nn.Parameter]:
+        """See `Captioner.matrices`."""
+        return self.captioner.matrices()
 
     def save(self, folder: Path) -> None:
         """See `Captioner.save`."""
@@ -213,6 +217,22 @@ def main(arguments: list[str] | None = None) -> int:
     except (IqaError, FileNotFoundError, ValueError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
+    started = time.perf_counter()
+    try:
+        results = _train(args, rows, schedule)
+    except IqaError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    sys.stdout.write(
+        f"{table(results)}\ntrained in {(time.perf_counter() - started) / 60:.0f} min\n"
+    )
+    return 0
+
+
+def _train(
+    args: argparse.Namespace, rows: pd.DataFrame, schedule: Schedule
+) -> dict[str, Agreement]:
+    """All stages; goes on in `args.out` where it was interrupted."""
     tokenizer = build_tokenizer()
     args.out.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(args.out / "tokenizer.json"))
@@ -224,7 +244,6 @@ def main(arguments: list[str] | None = None) -> int:
         maps=0 if "maps" in args.without else config.maps,
     )
     parts = _samples(args, rows, vocabulary, config)
-    started = time.perf_counter()
     torch.manual_seed(schedule.seed)
     pretrained = 0.0 if "pretraining" in args.without else PRETRAINED
     learner = CaptionLearner(Captioner(config), vocabulary, pretrained)
@@ -242,11 +261,7 @@ def main(arguments: list[str] | None = None) -> int:
         "licence": "Apache-2.0; training data CC BY 3.0/4.0, MIT, BSD and Apache-2.0, see NOTICE",
         "score_origin": rows["origin"].iloc[0],
     }
-    results = finish(learner, parts["validation"], parts["test"], args.out, about)
-    sys.stdout.write(
-        f"{table(results)}\ntrained in {(time.perf_counter() - started) / 60:.0f} min\n"
-    )
-    return 0
+    return finish(learner, parts["validation"], parts["test"], args.out, about)
 
 
 def _distil(

@@ -1,8 +1,8 @@
 """The training loop of the captioner and of every trained rival: one recipe, resumable.
 
-AdamW with a linear warm-up and a cosine, every patient drawn as often, weights averaged over the
-latest steps, those with the best mean validation PLCC kept, early stop, atomic safetensors
-checkpoints. See `training.finetune`.
+Muon for the matrices that a learner names and AdamW for all else, with a linear warm-up and a
+cosine, every patient drawn as often, weights averaged over the latest steps, those with the best
+mean validation PLCC kept, early stop, atomic safetensors checkpoints. See `training.finetune`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from engine.errors import BackendUnavailableError
+from engine.errors import BackendUnavailableError, IqaError
 from engine.template import ATTRIBUTES
 from engine.whole_file import written_whole
 
@@ -32,6 +33,11 @@ Array = NDArray[np.float64]
 AVERAGED_STEPS = 1000
 """Steps that the average of the weights reaches back: it judges unseen patients better than the
 latest weights do (SWAD, arXiv 2102.08604), by little at the end or not at all."""
+
+MATRIX_RATE = 2.5
+"""Learning rate of Muon (Jordan 2024, kellerjordan.github.io/posts/muon), scaled to AdamW's root
+mean square of steps (arXiv 2502.16982), over that of AdamW."""
+WEIGHT_DECAY = 0.02
 
 BatchT = TypeVar("BatchT")
 BatchCo = TypeVar("BatchCo", covariant=True)
@@ -51,7 +57,7 @@ class Schedule:
         device: where to train, "cpu" or "cuda".
     """
 
-    steps: int = 10000
+    steps: int = 8000
     batch: int = 16
     rate: float = 6e-4
     every: int = 500
@@ -107,6 +113,10 @@ class Data(Protocol[BatchCo]):
         ...
 
 
+class ResumeError(IqaError, ValueError):
+    """The folder holds a run that cannot go on."""
+
+
 class Learner(nn.Module, Generic[BatchT]):
     """A model that knows its loss and how to predict."""
 
@@ -120,6 +130,10 @@ class Learner(nn.Module, Generic[BatchT]):
     def expected(self, batch: BatchT) -> Tensor:
         """Scores 0…4, (B, A)."""
         raise NotImplementedError
+
+    def matrices(self) -> list[nn.Parameter]:
+        """Weights between hidden layers: those of a network that learns from nothing."""
+        return []
 
     def save(self, folder: Path) -> None:
         """Write `model.safetensors`, atomically: the parameters that are trained."""
@@ -170,7 +184,7 @@ class Loop(Generic[BatchT]):
         self.out, self.schedule = out, schedule
         self.learned = [p for p in self.model.parameters() if p.requires_grad]
         self.average = [p.detach().clone() for p in self.learned]
-        self.optimizer = torch.optim.AdamW(self.learned, lr=schedule.rate, weight_decay=0.02)
+        self.optimizers = _optimizers(self.learned, model.matrices(), schedule.rate)
         self.step, self.best, self.stale = 0, -2.0, 0
         self.curve: list[dict[str, float]] = []
         (out / "last" / "average").mkdir(parents=True, exist_ok=True)
@@ -199,18 +213,20 @@ class Loop(Generic[BatchT]):
     def _train_step(self) -> float:
         schedule = self.schedule
         rng = np.random.default_rng([schedule.seed, self.step])
-        for group in self.optimizer.param_groups:
-            warm = min(1.0, (self.step + 1) / 100)
-            fall = 0.5 * (1.0 + np.cos(np.pi * self.step / schedule.steps))
-            group["lr"] = schedule.rate * warm * (0.02 + 0.98 * fall)
+        warm = min(1.0, (self.step + 1) / 100)
+        fall = 0.5 * (1.0 + np.cos(np.pi * self.step / schedule.steps))
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * warm * (0.02 + 0.98 * fall)
         self.model.train()
         torch.manual_seed(schedule.seed + self.step)  # a resumed run drops out what it would have
         batch = self.train.batch(self._rows(rng), rng)
         loss = self.model.loss(batch, (self.step + 1) / schedule.steps)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         self.step += 1
         self._add_to_average()
         return float(loss.detach())
@@ -264,27 +280,60 @@ class Loop(Generic[BatchT]):
         self.model.save(last)
         with self._averaged() as model:
             model.save(last / "average")
-        state = self.optimizer.state_dict()["state"]
-        tensors = {f"{i}.{k}": v.clone() for i, s in state.items() for k, v in s.items()}
-        with written_whole(last / "optimizer.safetensors") as part:
-            save_file(tensors, part)
+        for optimizer in self.optimizers:
+            state = optimizer.state_dict()["state"]
+            tensors = {f"{i}.{k}": v.clone() for i, s in state.items() for k, v in s.items()}
+            with written_whole(last / _file_of(optimizer)) as part:
+                save_file(tensors, part)
         counters = {"step": self.step, "best": self.best, "stale": self.stale, "curve": self.curve}
         with written_whole(last / "state.json") as part:
             part.write_text(json.dumps(counters))
 
     def _resume(self) -> None:
         last = self.out / "last"
+        try:
+            self._read(last)
+        except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+            raise ResumeError(
+                f"{last} holds a run of another version, of another model or cut off, that cannot "
+                f"go on: delete it, or give another folder as --out. {error}"
+            ) from error
+
+    def _read(self, last: Path) -> None:
         with self._averaged() as model:
             model.load(last / "average")
         self.model.load(last)
-        saved = self.optimizer.state_dict()
-        for key, tensor in load_file(last / "optimizer.safetensors").items():
-            index, name = key.split(".")
-            saved["state"].setdefault(int(index), {})[name] = tensor
-        self.optimizer.load_state_dict(saved)
+        for optimizer in self.optimizers:
+            saved = optimizer.state_dict()
+            for key, tensor in load_file(last / _file_of(optimizer)).items():
+                index, name = key.split(".")
+                saved["state"].setdefault(int(index), {})[name] = tensor
+            optimizer.load_state_dict(saved)
         counters = json.loads((last / "state.json").read_text())
         self.step, self.best = counters["step"], counters["best"]
         self.stale, self.curve = counters["stale"], counters["curve"]
+
+
+def _optimizers(
+    learned: list[nn.Parameter], matrices: list[nn.Parameter], rate: float
+) -> list[torch.optim.Optimizer]:
+    """AdamW and, where there are matrices to learn, Muon."""
+    theirs = {id(p) for p in matrices}
+    rest = [p for p in learned if id(p) not in theirs]
+    matrices = [p for p in learned if id(p) in theirs]
+    found: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW([{"params": rest, "initial_lr": rate}], weight_decay=WEIGHT_DECAY)
+    ]
+    if matrices:
+        group = {"params": matrices, "initial_lr": rate * MATRIX_RATE}
+        found.append(
+            torch.optim.Muon([group], weight_decay=WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw")
+        )
+    return found
+
+
+def _file_of(optimizer: torch.optim.Optimizer) -> str:
+    return f"{type(optimizer).__name__.lower()}.safetensors"
 
 
 def _plot(curve: pd.DataFrame, path: Path) -> None:

@@ -353,6 +353,11 @@ class Captioner(nn.Module):
         """Image tokens (B, S, width) -> cross-attention keys and values of every layer."""
         return [layer.cross.keys_values(features) for layer in self._decoder_layers()]
 
+    def matrices(self) -> list[nn.Parameter]:
+        """Weights between hidden layers, of encoder and decoder; no embedding, no head."""
+        layers = (self.stem.mlp, self.stem.merge, self.encoder, self.decoder)
+        return [p for layer in layers for p in layer.parameters() if p.ndim == 2]
+
     def text_half(self) -> tuple[nn.Module, ...]:
         """All that `decode` uses; the cross-attention's keys and values, too."""
         return self.words, self.positions, self.decoder, self.decoder_norm, self.head

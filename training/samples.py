@@ -278,7 +278,7 @@ def maps(data: Path, manifest: pd.DataFrame) -> Tensor:
         return torch.zeros((len(manifest), 0, 2, 2), dtype=torch.half)
     found = np.stack([np.load(data / name, allow_pickle=False) for name in manifest["maps"]])
     amplitudes = (np.log2(1.0 + found[:, :-1].astype(np.float32) / 3.0) - 2.0) / 1.7
-    tissue = (found[:, -1:].astype(np.float32) - 0.4) / 0.4
+    tissue = (found[:, -1:].astype(np.float32) - 0.14) / 0.3
     return torch.from_numpy(np.concatenate([amplitudes, tissue], 1)).half()
 
 

@@ -167,11 +167,15 @@ def _moved(result: Mapping[str, Any]) -> str:
                 _cell(found[k])
                 for k in ("moved_mean", "moved_p95", "overall_moved_mean", "overall_plcc")
             ),
+            _percent(found["flagged"]),
         ]
         for name, found in result["moved"].items()
     ]
-    head = ("change", "n", "mean change", "95th percentile", "overall", "overall PLCC")
-    return f"Absolute change of the scores of changed test slices:\n\n{table(head, rows)}"
+    head = ("change", "n", "mean change", "95th percentile", "overall", "overall PLCC", "flagged")
+    return (
+        "Absolute change of the scores of changed test slices, and the share flagged as what is no "
+        f"CT slice is below:\n\n{table(head, rows)}"
+    )
 
 
 def _outsiders(result: Mapping[str, Any]) -> str:
@@ -203,7 +207,7 @@ _SECTIONS = (
     ("Confidence", "reliability", _confidence),
     ("By degradation, body part and patient", "groups", _groups),
     ("Monotonicity", "series", _series),
-    ("Turned slices, fields of view, matrices", "moved", _moved),
+    ("Turned slices, fields of view, matrices, kernels", "moved", _moved),
     ("What is no CT slice", "outsiders", _outsiders),
 )
 

@@ -127,9 +127,7 @@ def _stress(
         errors=[judged.errors[i] for i in picks],
     )
     found: dict[str, Any] = {
-        "moved": stress.moved(
-            engine, slices, upright, {**stress.TURNS, **stress.VIEWS_AND_MATRICES}
-        )
+        "moved": stress.moved(engine, slices, upright, stress.unsure_below(judged))
     }
     originals = stress.originals_of(rows, count) if "dose" in rows else rows.iloc[:0]
     if len(originals):

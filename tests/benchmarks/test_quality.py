@@ -51,7 +51,8 @@ def test_everything_is_measured_and_written(
     assert result["slices"] == 15
     assert set(result["rivals"]) == set(result["paired"]) == {"psnr", "blur-effect"}
     assert set(result["series"]) == {"dose", "views", "blur"}
-    assert {"turned 90", "field of view 80 %", "matrix 256"} <= set(result["moved"])
+    assert {"turned 90", "matrix 256", "sharper kernel"} <= set(result["moved"])
+    assert all(0.0 <= found["flagged"] <= 1.0 for found in result["moved"].values())
     assert result["outsiders"]["picture (0 to 255)"]["errors"] == 1.0
     assert set(result["groups"]) == {"degradation", "body part", "patient"}
     assert result["groups"]["degradation"]["nothing done"]["overall"]["n"] == 3

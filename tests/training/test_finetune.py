@@ -80,3 +80,14 @@ def test_who_says_the_same_of_every_slice_agrees_with_nobody() -> None:
     assert found.rmse > 0.0
     line = calibrate(np.tile(same[:, None], 5), np.tile(truth[:, None], 5))["noise"]
     assert line == {"slope": 0.0, "intercept": pytest.approx(truth.mean())}
+
+
+def test_calibration_clips_no_score() -> None:
+    expected = np.linspace(0.0, 4.0, 41)
+    strict, kind = np.clip(expected - 0.4, 0.0, 4.0), np.clip(expected * 1.3 - 0.2, 0.0, 4.0)
+    for truth in (strict, kind):
+        line = calibrate(np.tile(expected[:, None], 5), np.tile(truth[:, None], 5))["noise"]
+        scores = line["intercept"] + line["slope"] * expected
+        assert (scores.min() >= 0.0, scores.max() <= 4.0) == (True, True)
+        assert (np.diff(scores) > 0.0).all()
+        assert np.abs(scores - truth).mean() < np.abs(expected - truth).mean()

@@ -1,4 +1,4 @@
-"""The training loop: an interrupted run goes on as if nothing happened; weights are averaged."""
+"""The training loop: it goes on as if nothing happened, averages weights, trains some by Muon."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engine.template import ATTRIBUTES
-from training.loop import Learner, Loop, Schedule
+from training.loop import Learner, Loop, ResumeError, Schedule
 
 Pair = tuple[Tensor, Tensor]
 TRUTH = np.eye(len(ATTRIBUTES), dtype=np.float32)
@@ -52,21 +52,52 @@ class Linear(Learner[Pair]):
         return found
 
 
-def train(out: Path, steps: int, stop_after: int | None = None) -> None:
+class Deep(Linear):
+    """A matrix before it, between hidden layers."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        super().__init__(stop_after)
+        self.hidden = nn.Linear(len(TRUTH), len(TRUTH), bias=False)
+
+    def matrices(self) -> list[nn.Parameter]:
+        return list(self.hidden.parameters())
+
+    def expected(self, batch: Pair) -> Tensor:
+        found: Tensor = self.matrix(self.hidden(batch[0]))
+        return found
+
+
+def train(
+    out: Path, steps: int, stop_after: int | None = None, learner: type[Linear] = Linear
+) -> None:
     """At a high rate, validated eight times."""
     data, schedule = Noisy(), Schedule(steps=steps, batch=4, rate=0.1, every=steps // 8)
-    Loop(Linear(stop_after), data, data, out, schedule).run()
+    Loop(learner(stop_after), data, data, out, schedule).run()
 
 
 def test_interrupted_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
-    train(tmp_path / "whole", 80)
+    train(tmp_path / "whole", 80, learner=Deep)
     for steps in (14, 26):
         with pytest.raises(KeyboardInterrupt):
-            train(tmp_path / "parts", 80, steps)
-    train(tmp_path / "parts", 80)
+            train(tmp_path / "parts", 80, steps, learner=Deep)
+    train(tmp_path / "parts", 80, learner=Deep)
     for name in ("model.safetensors", "last/model.safetensors", "last/average/model.safetensors"):
         whole, parts = (load_file(tmp_path / run / name) for run in ("whole", "parts"))
-        assert torch.equal(whole["matrix.weight"], parts["matrix.weight"]), name
+        for weight in ("matrix.weight", "hidden.weight"):
+            assert torch.equal(whole[weight], parts[weight]), (name, weight)
+
+
+def test_muon_moves_hidden_matrices_alike_in_all_directions(tmp_path: Path) -> None:
+    before = Deep().state_dict()
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, 8, 1, learner=Deep)
+    after = load_file(tmp_path / "last" / "model.safetensors")
+
+    def spread(name: str) -> float:
+        moved = np.linalg.svd(after[name] - before[name], compute_uv=False)
+        return float(moved[0] / moved[3])  # a batch of four has as many directions
+
+    assert spread("hidden.weight") < 3.0 < spread("matrix.weight")
 
 
 def test_average_is_nearer_to_the_truth_than_the_last_step(tmp_path: Path) -> None:
@@ -77,3 +108,12 @@ def test_average_is_nearer_to_the_truth_than_the_last_step(tmp_path: Path) -> No
         for name in ("model.safetensors", "average/model.safetensors")
     )
     assert np.abs(average - TRUTH).mean() < 0.85 * np.abs(last - TRUTH).mean()
+
+
+def test_run_of_another_version_or_model_is_not_resumed(tmp_path: Path) -> None:
+    train(tmp_path, 8, learner=Deep)
+    with pytest.raises(ResumeError, match="another folder"):
+        train(tmp_path, 16, learner=Linear)
+    (tmp_path / "last" / "muon.safetensors").rename(tmp_path / "last" / "optimizer.safetensors")
+    with pytest.raises(ResumeError, match=r"muon\.safetensors"):
+        train(tmp_path, 16, learner=Deep)

@@ -22,7 +22,7 @@ from engine.whole_file import written_whole
 
 from ..data.degrade import Degradation
 from ..data.formats import read_slice
-from ..evaluate import apply_calibration, calibrate
+from ..evaluate import apply_calibration, onto_scale
 from .base import Array, Case, Rival, WeightsMissingError
 
 SCORES, ABOUT = "scores.csv", "rival.json"
@@ -50,7 +50,7 @@ def judge(rival: Rival, data: Path, rows: pd.DataFrame, out: Path) -> pd.DataFra
     if not rival.on_scale:
         known = (asked["split"] == "validation").to_numpy() & np.isfinite(said).all(1)
         truth = asked[list(ATTRIBUTES)].to_numpy(float)
-        lines = calibrate(said[known], truth[known])
+        lines = onto_scale(said[known], truth[known])
         said, about["calibration"] = apply_calibration(said, lines), lines
     table = asked[["file", "split"]].assign(
         **{name: said[:, a] for a, name in enumerate(ATTRIBUTES)}

@@ -70,6 +70,10 @@ class Multitask(Learner[Batch]):
         loss = loss + physics_loss(self.encoder, features, batch)
         return loss + maps_loss(self.encoder, features, batch)
 
+    def matrices(self) -> list[nn.Parameter]:
+        """See `Captioner.matrices`."""
+        return self.encoder.matrices()
+
     def expected(self, batch: Batch) -> Tensor:
         """Expected level, or the regressed score, (B, A)."""
         return self.judge(batch.statistics)
