@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,24 +120,31 @@ def calibrate(expected: Array, truth: Array) -> dict[str, dict[str, float]]:
     Both ends of the scale stay within it: a score that had to be clipped would hide an order.
     Level where the same was expected of every slice.
     """
-    lines = {}
-    for a, name in enumerate(ATTRIBUTES):
-        x, y = expected[:, a] / MAX_SCORE, truth[:, a]
-        low = high = float(y.mean())
-        if np.ptp(x) > 0:
-            low, high = optimize.lsq_linear(np.stack([1.0 - x, x], 1), y, (0.0, MAX_SCORE)).x
-        lines[name] = {"slope": float(high - low) / MAX_SCORE, "intercept": float(low)}
-    return lines
+    return _lines(expected, truth, _within_scale)
 
 
 def onto_scale(found: Array, truth: Array) -> dict[str, dict[str, float]]:
     """Least-squares line from numbers on any scale to reader scores, as `calibrate` otherwise."""
+    return _lines(found, truth, lambda x, y: np.polyfit(x, y, 1))
+
+
+def _lines(
+    found: Array, truth: Array, fit: Callable[[Array, Array], Iterable[float]]
+) -> dict[str, dict[str, float]]:
     lines = {}
     for a, name in enumerate(ATTRIBUTES):
         x, y = found[:, a], truth[:, a]
-        slope, intercept = np.polyfit(x, y, 1) if np.ptp(x) > 0 else (0.0, y.mean())
+        slope, intercept = fit(x, y) if np.ptp(x) > 0 else (0.0, y.mean())
         lines[name] = {"slope": float(slope), "intercept": float(intercept)}
     return lines
+
+
+def _within_scale(x: Array, y: Array) -> tuple[float, float]:
+    """Slope and intercept, by the scores at both ends of the scale."""
+    share = x / MAX_SCORE
+    ends = np.stack([1.0 - share, share], 1)
+    low, high = optimize.lsq_linear(ends, y, (0.0, MAX_SCORE)).x
+    return (high - low) / MAX_SCORE, low
 
 
 def apply_calibration(predicted: Array, lines: Mapping[str, Mapping[str, float]]) -> Array:
